@@ -1,0 +1,1 @@
+"""Real servers on loopback for a laptop: fetched by package name, started, checked and stopped."""

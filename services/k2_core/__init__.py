@@ -1,0 +1,1 @@
+"""What every K2 service shares: the spec, the schemas, the codec and the names. It imports no service."""

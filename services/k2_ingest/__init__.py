@@ -1,0 +1,1 @@
+"""Exchange feeds and files into Kafka."""

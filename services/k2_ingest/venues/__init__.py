@@ -1,0 +1,1 @@
+"""One pure parser an exchange."""

@@ -1,0 +1,1 @@
+"""The query API over Iceberg and the tail of Kafka."""

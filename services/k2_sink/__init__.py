@@ -1,0 +1,1 @@
+"""Kafka into Iceberg, exactly once."""
