@@ -1,0 +1,68 @@
+"""The session's Kafka and topics for tests; the fixtures themselves are in tests/conftest.py."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core.errors import SetupError
+
+_ADMIN_TIMEOUT_S = 20.0
+
+
+def start_or_skip(kafka: LocalKafka) -> None:
+    """Starts the broker; a machine that cannot is a failure under CI, else a skip that says what is missing."""
+    try:
+        kafka.start()
+    except SetupError as error:
+        missing = f"needs the local Kafka: {error}"
+        if os.environ.get("CI"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+
+
+@dataclass
+class TopicFactory:
+    """Makes topics that no other test sees, and deletes them at the end of the test.
+
+    Args:
+        bootstrap_servers: The broker, `host:port`.
+    """
+
+    bootstrap_servers: str
+    _made: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+
+    def __call__(
+        self, name: str = "test", *, partitions: int = 1, config: Mapping[str, str | int] | None = None
+    ) -> str:
+        """Creates `<name>-<random>` and returns its name once it has leaders for all partitions.
+
+        Args:
+            name: Start of the topic's name, for people who read logs.
+            partitions: Number of partitions.
+            config: Topic settings (`{"cleanup.policy": "compact"}`).
+        """
+        topic = f"{name}-{uuid.uuid4().hex[:12]}"
+        settings = {key: str(value) for key, value in (config or {}).items()}
+        request = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=settings)
+        self._admin.create_topics([request], operation_timeout=_ADMIN_TIMEOUT_S)[topic].result(_ADMIN_TIMEOUT_S)
+        self._made.append(topic)
+        return topic
+
+    def delete_all(self) -> None:
+        """Deletes what this factory made and a test has not deleted itself."""
+        present = set(self._admin.list_topics(timeout=_ADMIN_TIMEOUT_S).topics)
+        if leftover := [topic for topic in self._made if topic in present]:
+            for deletion in self._admin.delete_topics(leftover, operation_timeout=_ADMIN_TIMEOUT_S).values():
+                deletion.result(_ADMIN_TIMEOUT_S)
+        self._made.clear()
