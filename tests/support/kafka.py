@@ -59,6 +59,10 @@ class TopicFactory:
         self._made.append(topic)
         return topic
 
+    def cluster_id(self) -> str:
+        """Id that the broker's data was formatted with."""
+        return str(self._admin.list_topics(timeout=_ADMIN_TIMEOUT_S).cluster_id)
+
     def delete_all(self) -> None:
         """Deletes what this factory made and a test has not deleted itself."""
         present = set(self._admin.list_topics(timeout=_ADMIN_TIMEOUT_S).topics)

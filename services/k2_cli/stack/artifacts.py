@@ -31,6 +31,8 @@ Progress = Callable[[str], None]
 
 LOCK_FILE = Path(__file__).with_name("kafka.lock")
 ATTEMPTS = 3
+RETRY_WAIT_S = 1.0
+"""Before the second attempt; doubled before each further one."""
 _PARALLEL_DOWNLOADS = 6
 
 
@@ -182,7 +184,7 @@ def _fetch_one(jar: Jar, folder: Path, scratch: Path) -> None:
     problem = ""
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(0.5 * 2**attempt)
+            time.sleep(RETRY_WAIT_S * 2 ** (attempt - 1))
         repository = scratch / f"{jar.file_name}.{attempt}"
         try:
             path = download(jar.coordinate, repository)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ def free_bytes(directory: Path) -> int:
 def _blocks(path: str, seen: set[tuple[int, int]]) -> int:
     try:
         status = os.lstat(path)
-        blocks = 0 if (status.st_dev, status.st_ino) in seen else status.st_blocks
+        if (status.st_dev, status.st_ino) in seen:
+            return 0
         seen.add((status.st_dev, status.st_ino))
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_blocks
         with os.scandir(path) as entries:
-            return blocks + sum(_blocks(entry.path, seen) for entry in entries)
-    except NotADirectoryError:
-        return blocks
+            return status.st_blocks + sum(_blocks(entry.path, seen) for entry in entries)
     except FileNotFoundError:  # Kafka deletes segments and Iceberg's writers rename while we look.
         return 0

@@ -56,11 +56,12 @@ class ManagedProcess:
     name: str
     command: Sequence[str]
     log: Path
-    env: Mapping[str, str] | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)
     cwd: Path | None = None
     stop_timeout_s: float = 10.0
     pass_fds: Sequence[int] = ()
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _log_start: int = field(default=0, init=False)
 
     @property
     def pid(self) -> int:
@@ -99,6 +100,7 @@ class ManagedProcess:
         try:
             self._rotate_log()
             with self.log.open("ab") as output:
+                self._log_start = output.tell()
                 return subprocess.Popen(
                     [*wrapper, *self.command],
                     stdin=subprocess.DEVNULL,
@@ -184,17 +186,17 @@ class ManagedProcess:
         os.killpg(self._started().pid, signal_number)
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines of the log, at most 16 KiB; empty if there is none."""
+        """The last lines, at most 16 KiB, that were logged since the last start; empty if there are none."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            stream.seek(max(self._log_start, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = stream.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
 
     def _failure(self, what: str) -> str:
         tail = self.log_tail()
-        return f"{self.name} {what}; log {self.log}" + (f" ends with:\n{tail}" if tail else " is empty")
+        return f"{self.name} {what}; log {self.log}" + (f" ends with:\n{tail}" if tail else " has no line of it")
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
