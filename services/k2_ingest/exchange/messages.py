@@ -101,11 +101,12 @@ def scaled(text: str) -> int:
     """The integer behind a printed decimal; digits past the eighth are cut, as only captures could hold any.
 
     Raises:
-        ValueError: The text is not a plain decimal number.
+        ValueError: The text is not a plain decimal number without a sign.
     """
     whole, _, fraction = text.partition(".")
-    value = int(whole) * SCALE + int(fraction[:8].ljust(8, "0") or "0")
-    return -value if whole.startswith("-") and value > 0 else value
+    if not (whole + fraction).isdecimal() or not text.isascii():
+        raise ValueError(f"found {text!r}, expected a plain decimal number")
+    return int(whole or "0") * SCALE + int(fraction[:8].ljust(8, "0"))
 
 
 def envelope(stream: str | None, payload: bytes, variant: Variant) -> bytes:
