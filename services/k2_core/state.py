@@ -1,0 +1,210 @@
+"""The commit state: how far a table has taken each partition of each topic in, as JSON in the table itself.
+
+Written by the sink in the same commit as the rows (`k2_sink.protocol` decides when), read by the query service for the
+boundary and by the command line for audit and lag. Pure.
+
+Per partition, at one snapshot: next - origin = rows + duplicates + dead_letters + markers + lost + deferred, where
+`deferred` are the records in open ledger ranges. Everything but `rows` is kept here, zeros left out; `rows` is in the
+table, and that the two sides agree is what `k2 audit` checks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from k2_core.errors import StateError
+from k2_core.types import Offset, Partition, TopicId, TopicName
+
+FORMAT: Final = 1
+STATE_KEY: Final = "k2.state"
+"""The table property and the snapshot summary key that hold the state."""
+SNAPSHOT_KEY: Final = "k2.state-snapshot"
+"""The table property that names the snapshot which the state's parent commit saw, see `k2_sink.protocol`."""
+PIPELINE_KEY: Final = "k2.pipeline"
+"""The table property that names the one pipeline that may write."""
+
+
+LOG_START: Final = Offset(0)
+"""Where a partition's log begins, unless retention has removed some of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """One partition's account. All numbers are counts of offsets; `next` and `origin` are positions.
+
+    Args:
+        next: The first offset that the table has not taken in.
+        origin: The offset at which this table began.
+        duplicates: Records left out because the table has their id from another position.
+        dead_letters: Records that are in the dead-letter topic instead.
+        markers: Offsets that hold no record (transaction markers, compacted records).
+        lost: Offsets that were gone before they were read, accepted by `k2 adopt-topic`.
+    """
+
+    next: Offset
+    origin: Offset = LOG_START
+    duplicates: int = 0
+    dead_letters: int = 0
+    markers: int = 0
+    lost: int = 0
+
+    def rows(self, deferred: int = 0) -> int:
+        """Return the rows that the table must hold of this partition, if `deferred` records are in the ledger."""
+        return self.next - self.origin - self.duplicates - self.dead_letters - self.markers - self.lost - deferred
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A range of the log that a level skipped and that is still owed to the table.
+
+    Args:
+        topic: Where, with `partition`, `start` (inclusive) and `end` (exclusive).
+        partition: See `topic`.
+        start: See `topic`.
+        end: See `topic`.
+        symbols: The symbols that were deferred, frozen at that time; others of the range are in the table.
+        level: The level that deferred them.
+        reason: Why, for people.
+        raw_file: The raw file that holds them too, or None while the log is their only home.
+    """
+
+    topic: TopicName
+    partition: Partition
+    start: Offset
+    end: Offset
+    symbols: tuple[str, ...]
+    level: int
+    reason: str
+    raw_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """One topic's identity and its partitions."""
+
+    id: TopicId
+    partitions: Mapping[Partition, PartitionState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitState:
+    """The whole state of a table.
+
+    Args:
+        cluster_id: The Kafka cluster whose offsets these are.
+        topics: By name.
+        open_ledger: What is owed, oldest first.
+        batch_id: Names the commit, for people; decisions are by positions only.
+        epoch: Raised by a rollback or a growth of partitions: states of different epochs do not compare.
+    """
+
+    cluster_id: str
+    topics: Mapping[TopicName, TopicState] = field(default_factory=dict)
+    open_ledger: tuple[LedgerEntry, ...] = ()
+    batch_id: str = ""
+    epoch: int = 0
+
+    def partition(self, topic: TopicName, partition: Partition) -> PartitionState | None:
+        """Return a partition's account, or None if the table has taken nothing of it in."""
+        found = self.topics.get(topic)
+        return found.partitions.get(partition) if found else None
+
+    def with_partitions(
+        self, topic: TopicName, topic_id: TopicId, changed: Mapping[Partition, PartitionState], batch_id: str
+    ) -> CommitState:
+        """Return the state with these partitions replaced and all others as they are."""
+        before = self.topics[topic].partitions if topic in self.topics else {}
+        topics = {**self.topics, topic: TopicState(topic_id, {**before, **changed})}
+        return replace(self, topics=topics, batch_id=batch_id)
+
+    def deferred(self, topic: TopicName, partition: Partition) -> tuple[LedgerEntry, ...]:
+        """Return the open ledger entries of one partition."""
+        return tuple(entry for entry in self.open_ledger if (entry.topic, entry.partition) == (topic, partition))
+
+    def dump(self) -> str:
+        """Return the state as compact JSON: it is in every snapshot, so its size is paid again and again."""
+        document = {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "cluster_id": self.cluster_id,
+            "topics": {name: _dump_topic(topic) for name, topic in sorted(self.topics.items())},
+            "open_ledger": [_dump_entry(entry) for entry in self.open_ledger],
+            "batch_id": self.batch_id,
+        }
+        return json.dumps(document, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> CommitState:
+        """Return the state in a JSON text.
+
+        Raises:
+            StateError: It is no state, or one of a format that this version does not read.
+        """
+        try:
+            document = json.loads(text)
+            found = document["format"]
+            if found != FORMAT:
+                raise StateError(f"commit state: found format {found!r}, expected {FORMAT}; use a K2 that reads it")
+            return cls(
+                cluster_id=document["cluster_id"],
+                topics={TopicName(name): _parse_topic(topic) for name, topic in document["topics"].items()},
+                open_ledger=tuple(_parse_entry(entry) for entry in document["open_ledger"]),
+                batch_id=document["batch_id"],
+                epoch=document["epoch"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StateError(f"commit state: found {text[:80]!r}, expected its JSON ({error!r})") from error
+
+
+_COUNTS: Final = ("origin", "duplicates", "dead_letters", "markers", "lost")
+
+
+def _dump_topic(topic: TopicState) -> dict[str, Any]:
+    partitions = sorted(topic.partitions.items())
+    document: dict[str, Any] = {"id": topic.id, "next": {str(number): state.next for number, state in partitions}}
+    for name in _COUNTS:
+        counts = {str(number): getattr(state, name) for number, state in partitions if getattr(state, name)}
+        if counts:
+            document[name] = counts
+    return document
+
+
+def _parse_topic(document: Mapping[str, Any]) -> TopicState:
+    return TopicState(
+        id=TopicId(document["id"]),
+        partitions={
+            Partition(int(number)): PartitionState(
+                Offset(position), **{name: document.get(name, {}).get(number, 0) for name in _COUNTS}
+            )
+            for number, position in document["next"].items()
+        },
+    )
+
+
+def _dump_entry(entry: LedgerEntry) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "topic": entry.topic,
+        "partition": entry.partition,
+        "from": entry.start,
+        "to": entry.end,
+        "symbols": list(entry.symbols),
+        "level": entry.level,
+        "reason": entry.reason,
+    }
+    return document | ({"raw_file": entry.raw_file} if entry.raw_file else {})
+
+
+def _parse_entry(document: Mapping[str, Any]) -> LedgerEntry:
+    return LedgerEntry(
+        topic=TopicName(document["topic"]),
+        partition=Partition(document["partition"]),
+        start=Offset(document["from"]),
+        end=Offset(document["to"]),
+        symbols=tuple(document["symbols"]),
+        level=document["level"],
+        reason=document["reason"],
+        raw_file=document.get("raw_file"),
+    )
