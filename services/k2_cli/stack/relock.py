@@ -19,7 +19,6 @@ ROOTS = (
     # Kafka logs through slf4j-api 1.7; this writes to stderr. The two versions must be equal.
     "org.slf4j:slf4j-simple:1.7.36",
 )
-_RUNTIME_SCOPES = frozenset({"compile", "runtime", None})
 _HEADER = "# Kafka's jars: Maven coordinate, bytes, SHA-256. Written by `python -m k2_cli.stack.relock`; do not edit.\n"
 
 
@@ -27,8 +26,7 @@ def resolve(roots: tuple[str, ...], repository: Path) -> list[str]:
     """The coordinates that the roots need at run time, themselves included, sorted."""
     context = maven_context(repository)
     inputs, transitive = context.resolver.resolve([context.create_dependency(root) for root in roots])
-    needed = [dependency for dependency in [*inputs, *transitive] if dependency.scope in _RUNTIME_SCOPES]
-    return sorted({f"{each.groupId}:{each.artifactId}:{each.version}" for each in needed})
+    return sorted({f"{each.groupId}:{each.artifactId}:{each.version}" for each in [*inputs, *transitive]})
 
 
 def lock(roots: tuple[str, ...], target: Path) -> None:

@@ -22,9 +22,9 @@ def test_the_true_parent_is_accepted() -> None:
     assert guard.die_with_parent(os.getppid())
 
 
-def test_a_parent_that_is_gone_ends_the_child_before_the_command(capfd: pytest.CaptureFixture[str]) -> None:
-    assert guard.main(["1" if os.getppid() != 1 else "2", "echo", "ran"]) == 137
-    assert capfd.readouterr().out == ""
+def test_a_parent_that_is_gone_ends_the_child_before_the_command() -> None:
+    # No command can be run by mistake: it would replace the tests.
+    assert guard.main([str(os.getpid()), "k2-no-such-command"]) == 137
 
 
 def test_a_command_that_does_not_exist_is_named(

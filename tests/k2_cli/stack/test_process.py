@@ -47,6 +47,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
+GRACEFUL = """
+    import signal, sys, time
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    print('up', flush=True)
+    time.sleep(60)
+"""
 STUBBORN = """
     import signal, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -81,14 +87,7 @@ def test_the_command_itself_has_the_process_id_and_leads_a_group(start: Start) -
 
 
 def test_stop_is_graceful(start: Start) -> None:
-    child = start(
-        """
-        import signal, sys, time
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-        print('up', flush=True)
-        time.sleep(60)
-        """
-    )
+    child = start(GRACEFUL)
     assert child.running
     assert child.stop() == 7
     assert child.stop() == 7
@@ -101,9 +100,9 @@ def test_stop_kills_what_ignores_sigterm(start: Start) -> None:
 
 
 def test_stop_reaches_a_frozen_child(start: Start) -> None:
-    child = start(SLEEPER)
+    child = start(GRACEFUL)
     child.send_signal(signal.SIGSTOP)
-    assert child.stop() == -signal.SIGTERM
+    assert child.stop() == 7
 
 
 def test_kill_takes_the_whole_group(start: Start) -> None:
@@ -242,13 +241,15 @@ def test_a_child_dies_with_a_killed_parent(thread: bool, tmp_path: Path) -> None
         import threading, time
         from pathlib import Path
         from k2_cli.stack.process import ManagedProcess
-        child = ManagedProcess(name="child", command=["sleep", "60"], log=Path({str(tmp_path)!r}) / "log")
+        log = Path({str(tmp_path)!r}) / "log"
+        child = ManagedProcess(name="child", command=["sh", "-c", "echo up; exec sleep 60"], log=log)
         if {thread}:
             worker = threading.Thread(target=child.start)
             worker.start()
             worker.join()
         else:
             child.start()
+        child.wait_ready(lambda: "up" in child.log_tail(), timeout_s={DEADLINE_S})
         print(child.pid, flush=True)
         time.sleep(60)
     """

@@ -19,10 +19,11 @@ def _dependency(coordinate: str, scope: str) -> str:
 
 def test_the_whole_runtime_closure_is_locked(maven: Repository, tmp_path: Path) -> None:
     leaf = maven.add("org.example:leaf:3", b"leaf")
-    maven.add("org.example:junit:4", b"junit")
+    for unwanted in ("junit:4", "servlet:5"):
+        maven.add(f"org.example:{unwanted}", b"unwanted")
     middle = maven.add("org.example:middle:2", b"middle", _dependency("org.example:leaf:3", "runtime"))
-    test = _dependency("org.example:junit:4", "test")
-    root = maven.add("org.example:root:1", b"root", _dependency("org.example:middle:2", "compile") + test)
+    unused = _dependency("org.example:junit:4", "test") + _dependency("org.example:servlet:5", "provided")
+    root = maven.add("org.example:root:1", b"root", _dependency("org.example:middle:2", "compile") + unused)
     lock(("org.example:root:1",), tmp_path / "kafka.lock")
     assert read_lock(tmp_path / "kafka.lock") == (leaf, middle, root)
 
