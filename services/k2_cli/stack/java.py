@@ -70,7 +70,7 @@ def _java_on_path() -> Path:
 def _version(executable: Path) -> str:
     """Asks the launcher itself; 0.1 s. `-version` prints `openjdk version "17.0.15" 2025-04-15` on stderr."""
     try:
-        command = [executable, "-XX:-UsePerfData", "-version"]  # the option leaves no file in /tmp/hsperfdata_*
+        command = [str(executable), "-XX:-UsePerfData", "-version"]  # the option leaves no file in /tmp/hsperfdata_*
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SetupError(f"{executable} does not run: {error}; expected a Java {MINIMUM_MAJOR} or newer") from error
