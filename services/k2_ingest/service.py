@@ -1,0 +1,217 @@
+"""One ingest process: a source of the pipeline file, from its socket to Kafka, until told to stop.
+
+Owns the wiring, the order of start and stop, and the exit code. Called by `__main__` and by benchmarks. It never
+decides anything about records; that is `pipeline`'s, the venue's and the sequence's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import httpx
+
+from k2_core.breaker import CircuitBreaker
+from k2_core.errors import KafkaUnavailableError, SpecError
+from k2_core.health import Check, HealthServer
+from k2_core.kafka import KafkaAdmin
+from k2_core.metrics import new_registry, watch_breakers
+from k2_core.records import TRADES
+from k2_core.schemas import schema_source
+from k2_core.spec import IngestionSpec, Pipeline, load_pipeline
+from k2_core.topics import dead_letter_topic
+from k2_core.types import Symbol
+from k2_ingest.encode import Identity, TradeEncoder
+from k2_ingest.feed import Feed, FeedConfig
+from k2_ingest.log_end import LogEnd
+from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
+from k2_ingest.pipeline import Lane
+from k2_ingest.pipeline import Pipeline as HotLoop
+from k2_ingest.producer import Destination, TradeProducer
+from k2_ingest.sequence import SequenceTracker
+from k2_ingest.settings import IngestSettings
+from k2_ingest.venues import binance
+
+log = logging.getLogger(__name__)
+
+EXIT_OK: Final = 0
+EXIT_UNACKNOWLEDGED: Final = 4
+"""Some received trades are not known to be in the log; the number is in the last line."""
+
+POLL_INTERVAL_S: Final = 0.005  # acknowledgements are taken and a paused socket is looked at this often
+DEAD_LETTER_PARTITIONS: Final = 1  # rare, and their order across symbols is worth more than throughput
+STATUS_TIMEOUT_S: Final = 5.0
+
+
+def choose_source(pipeline: Pipeline, name: str | None) -> IngestionSpec:
+    """The source of the pipeline file that this process is for.
+
+    Raises:
+        SpecError: There is none of this name, or several and no name.
+    """
+    sources = {source.name: source for source in pipeline.spec.ingestion}
+    if name is None and len(sources) == 1:
+        return pipeline.spec.ingestion[0]
+    if name is None or name not in sources:
+        raise SpecError("K2_INGEST_SOURCE", repr(name), f"one of {', '.join(sources)}")
+    return sources[name]
+
+
+class IngestService:
+    """Everything that one process runs.
+
+    Args:
+        settings: From the environment.
+        pipeline: From the pipeline file.
+    """
+
+    def __init__(self, settings: IngestSettings, pipeline: Pipeline) -> None:
+        self._settings = settings
+        self._source = choose_source(pipeline, settings.ingest_source)
+        self._topic = pipeline.trades_topic(self._source)
+        self._partitions = pipeline.trades_topics()[self._topic]
+        self.registry = new_registry("k2-ingest")
+        self._metrics = IngestMetrics(self.registry)
+        destination = Destination(self._topic, self._partitions, self._source.name)
+        self.producer = TradeProducer(settings, destination, settings.ingest_queue_records, self._acknowledged)
+        self.lanes: dict[Symbol, Lane] = {}
+        self._stopped = False
+        self._breaker = CircuitBreaker("venue")
+        self.feed: Feed | None = None
+
+    async def run(self) -> int:
+        """Run until `stop`, or to the end of a finished replay.
+
+        Returns:
+            The exit code: 0 only if every received trade is acknowledged.
+
+        Raises:
+            K2Error: It could not start, or could not go on.
+        """
+        await asyncio.to_thread(self._prepare)
+        feed = self.feed = self._make_feed()
+        if self._stopped:  # told while it was starting
+            feed.stop()
+        self.registry.register(LiveCollector(self._readings(feed)))
+        watch_breakers([self._breaker], self.registry)
+        settings = self._settings
+        with HealthServer(settings.listen_host, settings.metrics_port, self.registry, self._checks(feed)) as health:
+            log.info("ingest runs", extra={"metrics_port": health.port, "topic": self._topic})
+            poller = asyncio.create_task(self._poll(feed))
+            try:
+                await feed.run(self._replay_finished if settings.ingest_stop_at_end else None)
+            finally:
+                poller.cancel()
+                await asyncio.gather(poller, return_exceptions=True)
+                code = self._drain()
+            return code
+
+    def stop(self) -> None:
+        """Stop reading, then drain; `run` returns."""
+        self._stopped = True
+        if self.feed is not None:
+            self.feed.stop()
+
+    def _readings(self, feed: Feed) -> Readings:
+        return Readings(
+            accounts=self.producer.accounts,
+            trackers={symbol: lane.tracker for symbol, lane in self.lanes.items()},
+            queued=lambda: self.producer.queued,
+            connections=lambda: feed.connections,
+            connected=lambda: feed.connected,
+        )
+
+    def _prepare(self) -> None:
+        """Topics, schema id, and where each symbol's sequence stands."""
+        wanted = {self._topic: self._partitions, dead_letter_topic(self._topic): DEAD_LETTER_PARTITIONS}
+        KafkaAdmin(self._settings).ensure_topics(wanted)
+        schemas = schema_source(self._settings)
+        schema_id = schemas.id_for(self._topic, TRADES)
+        symbols = self._source.symbol_names
+        ends = LogEnd(self._settings, self._topic, self._partitions, schemas).last_sequences(symbols)
+        log.info("sequences continue from the log", extra={"symbols": len(symbols), "continued": len(ends)})
+        for symbol in symbols:
+            tracker = SequenceTracker(ends[symbol] + 1 if symbol in ends else None)
+            identity = Identity(self._source.venue, self._source.market, self._source.asset_class, symbol)
+            encoder = TradeEncoder(identity, schema_id)
+            self.lanes[symbol] = Lane(self.producer.account(symbol), tracker, encoder)
+
+    def _make_feed(self) -> Feed:
+        settings = self._settings
+        unit = binance.TimeUnit[settings.ingest_time_unit.upper()]
+        symbols = self._source.symbol_names
+        parser = binance.Parser(symbols, unit)
+        loop = HotLoop(parser, self.lanes, self.producer, self._metrics, self._notice)
+        url = (settings.ingest_url or self._source.url) + binance.stream_path(symbols, unit)
+        config = FeedConfig(url, settings.ingest_ca_file, settings.ingest_stale_after_s)
+
+        def handle(messages: Sequence[bytes], received_ns: int) -> None:
+            loop.handle(messages, received_ns)
+            if self.producer.full and self.feed is not None and not self.feed.paused:
+                self._metrics.paused.inc()
+                self.feed.pause()
+
+        return Feed(config, handle, self._breaker)
+
+    async def _poll(self, feed: Feed) -> None:
+        """Take acknowledgements, and read again once the queue has drained."""
+        try:
+            while True:
+                self.producer.poll()
+                if feed.paused and self.producer.drained:
+                    feed.resume()
+                await asyncio.sleep(POLL_INTERVAL_S)
+        except KafkaUnavailableError as error:
+            feed.fail(error)
+
+    def _drain(self) -> int:
+        """Wait for the last acknowledgements and say how it ended."""
+        left = self.producer.flush(self._settings.ingest_flush_timeout_s)
+        self.producer.close()
+        received = sum(account.received for account in self.producer.accounts.values())
+        told = {"received": received, "unacknowledged": left, "dead_lettered": self.producer.dead_letters.acknowledged}
+        if left:
+            log.error("ingest stops with records that kafka has not acknowledged", extra=told)
+            return EXIT_UNACKNOWLEDGED
+        log.info("ingest stops, all is in the log", extra=told)
+        return EXIT_OK
+
+    def _acknowledged(self, received_ns: int) -> None:
+        self._metrics.receive_to_acknowledge.observe((time.time_ns() - received_ns) / 1e9)
+
+    def _notice(self, notice: binance.Notice) -> None:
+        if notice is not binance.Notice.ACKNOWLEDGED:
+            log.warning("the venue says", extra={"notice": notice.value})
+
+    def _checks(self, feed: Feed) -> Mapping[str, Check]:
+        return {
+            "venue": lambda: None if feed.connected else "not connected",
+            "kafka": lambda: "no broker answers" if self.producer.broker_gone else None,
+        }
+
+    async def _replay_finished(self) -> bool:
+        base = self._settings.ingest_rest_url or self._source.rest_url
+        try:
+            async with httpx.AsyncClient(timeout=STATUS_TIMEOUT_S) as client:
+                answer = await client.get(f"{base}/k2/status")
+        except httpx.TransportError:
+            # The exchange closed normally and is gone: there is nothing more to come from it.
+            return True
+        return answer.is_success and bool(answer.json().get("finished"))
+
+
+async def serve(settings: IngestSettings) -> int:
+    """Run the process that the settings describe until SIGTERM or SIGINT.
+
+    Raises:
+        K2Error: It could not start, or could not go on.
+    """
+    service = IngestService(settings, load_pipeline(settings.pipeline_file))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop)
+    return await service.run()

@@ -1,0 +1,245 @@
+"""Binance spot: from the bytes of one WebSocket message to one trade, or to what else it says.
+
+Owns the exchange's wire format ("WebSocket Streams for Binance": combined and raw streams, milliseconds or
+microseconds, order ids present or absent) and what of it may become a record. Called by the hot loop in `pipeline`,
+once a message. Pure: bytes in, values out; it never guesses, what it cannot read exactly is refused with a reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from k2_core.checks import EARLIEST, LATEST
+from k2_core.errors import RecordError
+from k2_core.types import Symbol
+from k2_ingest.trade import Trade
+
+EXCHANGE: Final = "binance"
+MARKET: Final = "spot"
+ASSET_CLASS: Final = "crypto"
+
+DECIMALS: Final = 8
+PRICE_LIMIT: Final = 10**18  # DECIMAL(18, 8), as an integer scaled by 10**8
+QUANTITY_LIMIT: Final = 10**28  # DECIMAL(28, 8)
+_MAX_DIGITS: Final = 64  # no number of the exchange is longer; keeps a hostile one from costing time
+_EARLIEST_US: Final = int(EARLIEST.timestamp()) * 1_000_000
+_LATEST_US: Final = int(LATEST.timestamp()) * 1_000_000
+_SHOWN_BYTES: Final = 80
+
+# Documented streams that K2 does not record (yet): counted, not dead letters.
+_OTHER_STREAM: Final = re.compile(
+    r"[^@!]*@(aggTrade|bookTicker|blockTrade|kline_.+|miniTicker|ticker(_.+)?|avgPrice|referencePrice|depth\d*(@\d+ms)?)"
+    r"|!(miniTicker|ticker|bookTicker).*"
+)
+_OTHER_EVENTS: Final = frozenset(
+    ("aggTrade", "blockTrade", "kline", "24hrMiniTicker", "24hrTicker", "avgPrice", "referencePrice", "depthUpdate")
+)
+_BOOK_TICKER_FIELDS: Final = frozenset("usbBaA")  # the one raw message without an event type
+
+
+class TimeUnit(Enum):
+    """Unit of the times on the wire; the value is how many microseconds one of it has."""
+
+    MILLISECOND = 1_000
+    MICROSECOND = 1
+
+
+class Notice(Enum):
+    """A message that is no market data."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REFUSED = "refused"
+    SERVER_SHUTDOWN = "server_shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A documented stream that nobody asked for, by its kind (`bookTicker`)."""
+
+    kind: str
+
+
+Message: TypeAlias = Trade | Notice | Ignored
+
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _RawTrade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+    E: _Count
+    s: str
+    t: _Count
+    p: str
+    q: str
+    T: _Count
+    m: bool
+    b: _Count | None = None
+    a: _Count | None = None
+
+
+class _Combined(msgspec.Struct, gc=False):
+    stream: str
+    data: _RawTrade
+
+
+_decode_combined = msgspec.json.Decoder(_Combined).decode
+_decode_raw = msgspec.json.Decoder(_RawTrade).decode
+
+
+def stream_name(symbol: Symbol) -> str:
+    """The trade stream of a symbol; the exchange wants it in lower case."""
+    return f"{symbol.lower()}@trade"
+
+
+def stream_path(symbols: Iterable[Symbol], unit: TimeUnit) -> str:
+    """Path and query that subscribe to the trades of these symbols on one combined connection."""
+    streams = "/".join(stream_name(symbol) for symbol in symbols)
+    suffix = "&timeUnit=MICROSECOND" if unit is TimeUnit.MICROSECOND else ""
+    return f"/stream?streams={streams}{suffix}"
+
+
+class Parser:
+    """Reads the messages of one connection.
+
+    Args:
+        symbols: What was subscribed to, upper case.
+        unit: Unit of the times, as asked for in the URL. It is never guessed from a value's magnitude: a value that is
+            out of range in this unit is refused.
+    """
+
+    def __init__(self, symbols: Iterable[Symbol], unit: TimeUnit) -> None:
+        self._symbols: Mapping[str, Symbol] = {stream_name(symbol): symbol for symbol in symbols}
+        self._names = {symbol: symbol for symbol in self._symbols.values()}
+        self._unit_us = unit.value
+
+    def parse(self, payload: bytes) -> Message:
+        """Read one message.
+
+        Raises:
+            RecordError: It can become neither a record nor anything else that is known; the reason is stable.
+        """
+        try:
+            if payload.startswith(b'{"stream"'):
+                combined = _decode_combined(payload)
+                raw = combined.data
+                symbol = self._symbols[combined.stream]
+                if raw.s != symbol:
+                    raise RecordError("stream_mismatch", f"found symbol {raw.s!r} on {combined.stream!r}")
+            else:
+                raw = _decode_raw(payload)
+                symbol = self._names[Symbol(raw.s)]
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+            return self._explain(payload, error)
+        return self._trade(symbol, raw)
+
+    def _trade(self, symbol: Symbol, raw: _RawTrade) -> Trade:
+        exchange_us = raw.T * self._unit_us
+        if not _EARLIEST_US <= exchange_us <= _LATEST_US:
+            expected = f"expected {EARLIEST.year} to {LATEST.year} in {TimeUnit(self._unit_us).name.lower()}s"
+            raise RecordError("exchange_timestamp_range", f"found T {raw.T}, {expected}")
+        vendor: tuple[tuple[str, int], ...] = (("E", raw.E),)
+        if raw.b is not None:
+            vendor += (("b", raw.b),)
+        if raw.a is not None:
+            vendor += (("a", raw.a),)
+        # m: the buyer is the maker, so the aggressor sold.
+        price = scaled("price", raw.p, PRICE_LIMIT)
+        return Trade(symbol, raw.t, raw.m, price, scaled("quantity", raw.q, QUANTITY_LIMIT), exchange_us, vendor)
+
+    def _explain(self, payload: bytes, error: Exception) -> Message:
+        """Say what a message is that is no trade of ours; off the hot path."""
+        try:
+            body = msgspec.json.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as json_error:
+            raise RecordError("malformed_json", f"{json_error}; found {payload[:_SHOWN_BYTES]!r}") from json_error
+        if not isinstance(body, dict):
+            raise RecordError("malformed_message", f"found {payload[:_SHOWN_BYTES]!r}, expected an object") from error
+        stream, data = body.get("stream"), body.get("data", body)
+        if not isinstance(data, dict):
+            raise RecordError("malformed_message", f"found data {str(data)[:_SHOWN_BYTES]!r}, expected an object")
+        notice = _notice(data)
+        if notice is not None:
+            return notice
+        if not self._is_trade(stream, data, payload):
+            return Ignored(_kind(stream, data))
+        if isinstance(error, msgspec.DecodeError):
+            raise RecordError("malformed_trade", f"{error}; found {payload[:_SHOWN_BYTES]!r}") from error
+        # Correct, but with its keys in another order than the exchange writes them.
+        return self.parse(msgspec.json.encode({"stream": stream, "data": data} if stream is not None else data))
+
+    def _is_trade(self, stream: object, data: Mapping[str, object], payload: bytes) -> bool:
+        """Whether it claims to be a trade that we asked for; False for another documented stream."""
+        if isinstance(stream, str):
+            ours = stream in self._symbols
+            known = _OTHER_STREAM.fullmatch(stream) is not None
+        else:
+            event = data.get("e", "")
+            ours = event == "trade" and data.get("s", "") in (*self._names, "")
+            known = data.keys() >= _BOOK_TICKER_FIELDS or (isinstance(event, str) and event in _OTHER_EVENTS)
+        if ours or known:
+            return ours
+        expected = f"expected one of {len(self._symbols)} streams"
+        raise RecordError("unknown_stream", f"found {payload[:_SHOWN_BYTES]!r}, {expected}")
+
+
+def _notice(data: Mapping[str, object]) -> Notice | None:
+    if data.get("e") == "serverShutdown":
+        return Notice.SERVER_SHUTDOWN
+    if "result" in data and "id" in data:
+        return Notice.ACKNOWLEDGED
+    if "error" in data or data.keys() >= {"code", "msg"}:
+        return Notice.REFUSED
+    return None
+
+
+def _kind(stream: object, data: Mapping[str, object]) -> str:
+    if isinstance(stream, str):
+        return re.split(r"[@_]", stream.partition("@")[2] or stream.lstrip("!"), maxsplit=1)[0].rstrip("0123456789")
+    return str(data.get("e", "bookTicker"))
+
+
+def scaled(field: str, text: str, limit: int) -> int:
+    """A printed decimal as an integer scaled by 10**8, equal in value to the text.
+
+    Args:
+        field: Name for the reason, `price` or `quantity`.
+        text: What the exchange printed.
+        limit: First scaled value that no longer fits its column.
+
+    Raises:
+        RecordError: Not a plain number, not above zero, or more digits than the column holds.
+    """
+    whole, fraction = text[:-9], text[-8:]
+    if text[-9:-8] != "." or not (whole + fraction).isdigit():
+        whole, fraction = _split(field, text)
+    value = int(whole + fraction)
+    if 0 < value < limit:
+        return value
+    if value == 0:
+        raise RecordError(f"{field}_not_positive", f"found {field} {text!r}, expected more than 0")
+    most = limit // 10**DECIMALS
+    raise RecordError(f"{field}_precision", f"found {field} {text[:_MAX_DIGITS]!r}, expected less than {most}")
+
+
+_NUMBER: Final = re.compile(r"(-?)([0-9]*)\.?([0-9]*)", re.ASCII)
+
+
+def _split(field: str, text: str) -> tuple[str, str]:
+    """Digits before the point, and exactly eight after it."""
+    match = _NUMBER.fullmatch(text[: _MAX_DIGITS + 1])
+    if match is None or not match[2] + match[3]:
+        shown = text[:_MAX_DIGITS]
+        raise RecordError(f"{field}_malformed", f"found {field} {shown!r}, expected digits with a decimal point")
+    sign, whole, fraction = match.groups()
+    if sign:
+        raise RecordError(f"{field}_not_positive", f"found {field} {text[:_MAX_DIGITS]!r}, expected more than 0")
+    if len(text) > _MAX_DIGITS or fraction[DECIMALS:].strip("0"):
+        shown = text[:_MAX_DIGITS]
+        raise RecordError(f"{field}_precision", f"found {field} {shown!r}, expected at most {DECIMALS} decimals")
+    return whole, fraction[:DECIMALS].ljust(DECIMALS, "0")
