@@ -30,6 +30,8 @@ def main() -> int:
     try:
         settings = read_settings(IngestSettings)
         logs.configure("k2-ingest", settings.log_level)
+        for chatty in ("httpx", "picows"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         return uvloop.run(serve(settings))
     except SpecError as error:
         log.error("%s", error)  # noqa: TRY400 - the message says it all; a traceback would bury it

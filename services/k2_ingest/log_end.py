@@ -19,17 +19,18 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from k2_core.codec import BatchDecoder
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError
-from k2_core.kafka import KafkaAdmin, client_config
+from k2_core.kafka import client_config
 from k2_core.records import TRADES
 from k2_core.schemas import SchemaSource
 from k2_core.topics import partition_of
-from k2_core.types import Offset, Partition, Symbol, TopicName
+from k2_core.types import Partition, Symbol, TopicName
 
 log = logging.getLogger(__name__)
 
 FIRST_STEP: Final = 1_000  # records read back from an end; most symbols have traded among them
 LONGEST_STEP: Final = 200_000  # a symbol that is not among so many counts as new, and a line says so
 READ_TIMEOUT_S: Final = 60.0
+_RETRY_S: Final = 0.1
 
 
 class LogEnd:
@@ -57,19 +58,31 @@ class LogEnd:
         wanted: dict[Partition, set[Symbol]] = {}
         for symbol in symbols:
             wanted.setdefault(partition_of(symbol, self._partitions), set()).add(symbol)
-        admin = KafkaAdmin(self._settings)
-        starts, ends = admin.log_starts(self._topic, wanted), admin.stable_ends(self._topic, wanted)
         found: dict[Symbol, int] = {}
-        consumer = Consumer(client_config(self._settings, group_id="k2-ingest-log-end", enable_auto_commit=False))
+        config = client_config(self._settings, group_id="k2-ingest-log-end", enable_auto_commit=False)
+        consumer = Consumer(config | {"isolation.level": "read_uncommitted"}, logger=log)
         try:
             for partition, names in wanted.items():
-                found |= self._partition(consumer, partition, names, (starts[partition], ends[partition]))
+                found |= self._partition(consumer, partition, names, self._bounds(consumer, partition))
         finally:
             consumer.close()
         return found
 
+    def _bounds(self, consumer: Consumer, partition: Partition) -> tuple[int, int]:
+        """First offset and end of a partition; a topic that was made a moment ago has no leader yet."""
+        deadline_s = time.monotonic() + READ_TIMEOUT_S
+        while True:
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=10.0)
+            except KafkaException as error:
+                if time.monotonic() > deadline_s:
+                    raise KafkaUnavailableError(
+                        f"{self._topic}[{partition}]: found {error}, expected offsets"
+                    ) from error
+                time.sleep(_RETRY_S)
+
     def _partition(
-        self, consumer: Consumer, partition: Partition, names: set[Symbol], bounds: tuple[Offset, Offset]
+        self, consumer: Consumer, partition: Partition, names: set[Symbol], bounds: tuple[int, int]
     ) -> dict[Symbol, int]:
         start, end = bounds
         step = FIRST_STEP

@@ -23,7 +23,7 @@ from k2_core.metrics import new_registry, watch_breakers
 from k2_core.records import TRADES
 from k2_core.schemas import schema_source
 from k2_core.spec import IngestionSpec, Pipeline, load_pipeline
-from k2_core.topics import dead_letter_topic
+from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import Symbol
 from k2_ingest.encode import Identity, TradeEncoder
 from k2_ingest.feed import Feed, FeedConfig
@@ -43,7 +43,6 @@ EXIT_UNACKNOWLEDGED: Final = 4
 """Some received trades are not known to be in the log; the number is in the last line."""
 
 POLL_INTERVAL_S: Final = 0.005  # acknowledgements are taken and a paused socket is looked at this often
-DEAD_LETTER_PARTITIONS: Final = 1  # rare, and their order across symbols is worth more than throughput
 STATUS_TIMEOUT_S: Final = 5.0
 
 

@@ -88,6 +88,8 @@ class _Combined(msgspec.Struct, gc=False):
     data: _RawTrade
 
 
+# A hostile nesting is refused by depth.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_combined = msgspec.json.Decoder(_Combined).decode
 _decode_raw = msgspec.json.Decoder(_RawTrade).decode
 
@@ -115,7 +117,7 @@ class Parser:
 
     def __init__(self, symbols: Iterable[Symbol], unit: TimeUnit) -> None:
         self._symbols: Mapping[str, Symbol] = {stream_name(symbol): symbol for symbol in symbols}
-        self._names = {symbol: symbol for symbol in self._symbols.values()}
+        self._names: Mapping[str, Symbol] = {symbol: symbol for symbol in self._symbols.values()}
         self._unit_us = unit.value
 
     def parse(self, payload: bytes) -> Message:
@@ -130,12 +132,12 @@ class Parser:
                 raw = combined.data
                 symbol = self._symbols[combined.stream]
                 if raw.s != symbol:
-                    raise RecordError("stream_mismatch", f"found symbol {raw.s!r} on {combined.stream!r}")
+                    return self._explain(payload)
             else:
                 raw = _decode_raw(payload)
-                symbol = self._names[Symbol(raw.s)]
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
-            return self._explain(payload, error)
+                symbol = self._names[raw.s]
+        except (*_UNREADABLE, KeyError):
+            return self._explain(payload)
         return self._trade(symbol, raw)
 
     def _trade(self, symbol: Symbol, raw: _RawTrade) -> Trade:
@@ -152,40 +154,39 @@ class Parser:
         price = scaled("price", raw.p, PRICE_LIMIT)
         return Trade(symbol, raw.t, raw.m, price, scaled("quantity", raw.q, QUANTITY_LIMIT), exchange_us, vendor)
 
-    def _explain(self, payload: bytes, error: Exception) -> Message:
-        """Say what a message is that is no trade of ours; off the hot path."""
+    def _explain(self, payload: bytes) -> Message:
+        """Read a message that is not as the exchange writes our trades; off the hot path."""
+        shown = f"found {payload[:_SHOWN_BYTES]!r}"
         try:
             body = msgspec.json.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as json_error:
-            raise RecordError("malformed_json", f"{json_error}; found {payload[:_SHOWN_BYTES]!r}") from json_error
+        except _UNREADABLE as error:
+            raise RecordError("malformed_json", f"{error}; {shown}") from error
         if not isinstance(body, dict):
-            raise RecordError("malformed_message", f"found {payload[:_SHOWN_BYTES]!r}, expected an object") from error
+            raise RecordError("malformed_message", f"{shown}, expected an object")
         stream, data = body.get("stream"), body.get("data", body)
-        if not isinstance(data, dict):
-            raise RecordError("malformed_message", f"found data {str(data)[:_SHOWN_BYTES]!r}, expected an object")
-        notice = _notice(data)
+        fields = data if isinstance(data, dict) else {}
+        notice = _notice(fields)
         if notice is not None:
             return notice
-        if not self._is_trade(stream, data, payload):
-            return Ignored(_kind(stream, data))
-        if isinstance(error, msgspec.DecodeError):
-            raise RecordError("malformed_trade", f"{error}; found {payload[:_SHOWN_BYTES]!r}") from error
-        # Correct, but with its keys in another order than the exchange writes them.
-        return self.parse(msgspec.json.encode({"stream": stream, "data": data} if stream is not None else data))
+        if not self._claims_to_be_ours(stream, fields):
+            kind = _other_kind(stream, fields)
+            if kind is None:
+                raise RecordError("unknown_stream", f"{shown}, expected one of {len(self._symbols)} streams")
+            return Ignored(kind)
+        try:
+            raw = msgspec.convert(data, _RawTrade)
+        except msgspec.ValidationError as error:
+            raise RecordError("malformed_trade", f"{error}; {shown}") from error
+        symbol = self._names.get(raw.s)
+        if symbol is None or stream not in (None, stream_name(symbol)):
+            raise RecordError("stream_mismatch", f"found symbol {raw.s!r} on {stream!r}, expected its own stream")
+        # Correct, only spaced or ordered otherwise than usual.
+        return self._trade(symbol, raw)
 
-    def _is_trade(self, stream: object, data: Mapping[str, object], payload: bytes) -> bool:
-        """Whether it claims to be a trade that we asked for; False for another documented stream."""
-        if isinstance(stream, str):
-            ours = stream in self._symbols
-            known = _OTHER_STREAM.fullmatch(stream) is not None
-        else:
-            event = data.get("e", "")
-            ours = event == "trade" and data.get("s", "") in (*self._names, "")
-            known = data.keys() >= _BOOK_TICKER_FIELDS or (isinstance(event, str) and event in _OTHER_EVENTS)
-        if ours or known:
-            return ours
-        expected = f"expected one of {len(self._symbols)} streams"
-        raise RecordError("unknown_stream", f"found {payload[:_SHOWN_BYTES]!r}, {expected}")
+    def _claims_to_be_ours(self, stream: object, fields: Mapping[str, object]) -> bool:
+        if stream is not None:
+            return isinstance(stream, str) and stream in self._symbols
+        return fields.get("e") == "trade" and fields.get("s", "") in (*self._names, "")
 
 
 def _notice(data: Mapping[str, object]) -> Notice | None:
@@ -198,10 +199,15 @@ def _notice(data: Mapping[str, object]) -> Notice | None:
     return None
 
 
-def _kind(stream: object, data: Mapping[str, object]) -> str:
+def _other_kind(stream: object, fields: Mapping[str, object]) -> str | None:
+    """The kind of a documented stream that K2 does not record; None when it is none."""
     if isinstance(stream, str):
-        return re.split(r"[@_]", stream.partition("@")[2] or stream.lstrip("!"), maxsplit=1)[0].rstrip("0123456789")
-    return str(data.get("e", "bookTicker"))
+        kind = re.split(r"[@_]", stream.partition("@")[2] or stream.lstrip("!"), maxsplit=1)[0].rstrip("0123456789")
+        return kind if _OTHER_STREAM.fullmatch(stream) else None
+    if fields.keys() >= _BOOK_TICKER_FIELDS:
+        return "bookTicker"
+    event = fields.get("e")
+    return event if isinstance(event, str) and event in _OTHER_EVENTS else None
 
 
 def scaled(field: str, text: str, limit: int) -> int:
@@ -216,9 +222,10 @@ def scaled(field: str, text: str, limit: int) -> int:
         RecordError: Not a plain number, not above zero, or more digits than the column holds.
     """
     whole, fraction = text[:-9], text[-8:]
-    if text[-9:-8] != "." or not (whole + fraction).isdigit():
-        whole, fraction = _split(field, text)
-    value = int(whole + fraction)
+    digits = whole + fraction
+    if text[-9:-8] != "." or len(text) > _MAX_DIGITS or not (digits.isdigit() and digits.isascii()):
+        digits = _digits(field, text)
+    value = int(digits)
     if 0 < value < limit:
         return value
     if value == 0:
@@ -230,8 +237,8 @@ def scaled(field: str, text: str, limit: int) -> int:
 _NUMBER: Final = re.compile(r"(-?)([0-9]*)\.?([0-9]*)", re.ASCII)
 
 
-def _split(field: str, text: str) -> tuple[str, str]:
-    """Digits before the point, and exactly eight after it."""
+def _digits(field: str, text: str) -> str:
+    """The digits before the point and exactly eight after it."""
     match = _NUMBER.fullmatch(text[: _MAX_DIGITS + 1])
     if match is None or not match[2] + match[3]:
         shown = text[:_MAX_DIGITS]
@@ -242,4 +249,4 @@ def _split(field: str, text: str) -> tuple[str, str]:
     if len(text) > _MAX_DIGITS or fraction[DECIMALS:].strip("0"):
         shown = text[:_MAX_DIGITS]
         raise RecordError(f"{field}_precision", f"found {field} {shown!r}, expected at most {DECIMALS} decimals")
-    return whole, fraction[:DECIMALS].ljust(DECIMALS, "0")
+    return whole + fraction[:DECIMALS].ljust(DECIMALS, "0")
