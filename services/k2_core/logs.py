@@ -31,6 +31,7 @@ def configure(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("pyiceberg.io").setLevel("WARNING")  # it says at each load which file system it took
 
 
 def current_correlation_id() -> str | None:

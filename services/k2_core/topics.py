@@ -26,6 +26,9 @@ Letters of the ingest have no partition and offset: they never reached a topic. 
 """
 SOURCE_HEADER: Final = "k2.source"
 
+DEAD_LETTER_PARTITIONS: Final = 1
+"""Dead letters are few, and people read them in the order of their arrival."""
+
 _PART: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _MASK: Final = 0xFFFFFFFF
 _SEED: Final = 0x9747B28C

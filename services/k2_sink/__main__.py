@@ -1,0 +1,63 @@
+"""`python -m k2_sink`: the sink as a process. SIGTERM drains, commits and exits 0."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+
+from k2_core.config import read_settings
+from k2_core.errors import K2Error, SpecError
+from k2_core.health import HealthServer
+from k2_core.kafka import KafkaAdmin
+from k2_core.logs import configure
+from k2_core.metrics import new_registry
+from k2_core.records import TRADES
+from k2_core.schemas import schema_source
+from k2_core.spec import load_pipeline
+from k2_core.tables import open_catalog
+from k2_sink.commit import Owner, TableWriter
+from k2_sink.metrics import SinkMetrics
+from k2_sink.service import Parts, Sink
+from k2_sink.settings import SinkSettings
+
+_log = logging.getLogger("k2_sink")
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; return the exit status: 0 drained, 2 wrong settings, 3 cannot go on."""
+    try:
+        settings = read_settings(SinkSettings)
+        configure("k2-sink", settings.log_level)
+        return _serve(settings)
+    except SpecError as error:
+        print(f"k2-sink: {error}", file=sys.stderr)  # noqa: T201  # before, or about, the logging's own settings
+        return 2
+    except K2Error as error:
+        _log.critical("%s", error)
+        return 3
+
+
+def _serve(settings: SinkSettings) -> int:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    pipeline = load_pipeline(settings.pipeline_file)
+    admin = KafkaAdmin(settings)
+    owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
+    writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner)
+    registry = new_registry("k2-sink")
+    parts = Parts(settings, pipeline, schema_source(settings), admin, writer, SinkMetrics(registry))
+    sink = Sink(parts)
+    with HealthServer(
+        settings.listen_host, settings.metrics_port, registry, {"commit": lambda: sink.trouble}
+    ) as server:
+        _log.info("sink ready", extra={"metrics_port": server.port, "pipeline": pipeline.uid})
+        sink.run(stop)
+    _log.info("sink stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

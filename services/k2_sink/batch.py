@@ -1,0 +1,251 @@
+"""A batch on its way into the table: decoded chunks, what they take of each partition, and what they leave out.
+
+Columnar: a chunk of Kafka values becomes Arrow, is checked, deduplicated and given its position in the log, in a few
+calls for thousands of records. Called by the sink's loop; never talks to Kafka, a catalog or a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2_core.codec import BatchDecoder, Rejected
+from k2_core.intervals import Bools, Int64s
+from k2_core.records import RecordType
+from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_sink.dedup import SeenIds
+from k2_sink.protocol import LogPartition, Span
+
+CONFLICT_REASON: Final = "conflict"
+"""Reason of a dead letter whose id is in the table with other content."""
+CONTENT_COLUMNS: Final = ("side", "price", "quantity", "exchange_timestamp")
+"""What two records of one id must agree in to be the same record twice."""
+
+
+_COMPARED: Final = ["message_id", *CONTENT_COLUMNS]
+Content = tuple[object, ...]
+
+
+FindHeld = Callable[[pa.Table], pa.Table]
+"""Returns, for some rows, those that the table holds of the same ids: `message_id` and the content columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Kafka values of one topic with their positions, in the order of the log within each partition.
+
+    Args:
+        topic: Of all of them.
+        values: The bytes as they came.
+        partitions: Of each value.
+        offsets: Of each value.
+    """
+
+    topic: TopicName
+    values: Sequence[bytes | None]
+    partitions: Int64s
+    offsets: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A value that becomes no row: its bytes, where it stood, and why."""
+
+    topic: TopicName
+    partition: Partition
+    offset: Offset
+    value: bytes | None
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class _Account:
+    """The running count of one partition: offsets [start, end) are taken, `records` of them were records."""
+
+    start: Offset
+    end: Offset
+    records: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+
+    def span(self) -> Span:
+        markers = self.end - self.start - self.records
+        return Span(self.start, self.end, self.duplicates, self.dead_letters, markers)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read since the last commit.
+
+    Args:
+        record_type: Of the rows.
+        seen: The ids of the table; rows of this batch are pending in it.
+    """
+
+    record_type: RecordType
+    seen: SeenIds
+    rows: int = 0
+    _tables: list[pa.Table] = field(default_factory=list)
+    _accounts: dict[LogPartition, _Account] = field(default_factory=dict)
+
+    def start_at(self, at: LogPartition, position: Offset) -> None:
+        """Say where a partition begins in this batch; nothing of it is taken yet."""
+        self._accounts[at] = _Account(position, position)
+
+    def position(self, at: LogPartition) -> Offset | None:
+        """Return the next offset of a partition that this batch wants, or None if it does not own it."""
+        account = self._accounts.get(at)
+        return account.end if account else None
+
+    def pass_to(self, at: LogPartition, position: Offset) -> None:
+        """Take everything before a position: what was no record is a marker."""
+        account = self._accounts[at]
+        account.end = Offset(max(account.end, position))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return all(account.end == account.start for account in self._accounts.values())
+
+    def spans(self) -> dict[LogPartition, Span]:
+        """Return what the batch takes of each partition that it owns."""
+        return {at: account.span() for at, account in self._accounts.items()}
+
+    def positions(self) -> dict[LogPartition, Offset]:
+        """Return the read position of each partition that it owns."""
+        return {at: account.end for at, account in self._accounts.items()}
+
+    def table(self) -> pa.Table:
+        """Return the rows in the table's Arrow form, in the order of reading."""
+        return pa.concat_tables(self._tables) if self._tables else self.record_type.table_schema.empty_table()
+
+    def add(self, chunk: Chunk, decoder: BatchDecoder, topic_id: TopicId, find_held: FindHeld) -> list[DeadLetter]:
+        """Take a chunk in.
+
+        Args:
+            chunk: Values that follow on from this batch's positions; those before them are passed over silently, they
+                are what a consumer had fetched before a seek.
+            decoder: Of the chunk's topic.
+            topic_id: Of the chunk's topic.
+            find_held: Asked, rarely, for the rows of ids that the table holds.
+
+        Raises:
+            RetryableError: A schema or a held row could not be had: nothing of the chunk was taken, read it again.
+
+        Returns:
+            What must be in the dead-letter topic before this batch is committed.
+        """
+        chunk = self._unread(chunk)
+        if not len(chunk.values):
+            return []
+        decoded = decoder.decode(chunk.values)
+        rows, where = decoded.rows, decoded.indexes
+        repeated, fresh = self.seen.duplicates(rows)
+        letters = [_letter(chunk, rejected) for rejected in decoded.rejected]
+        duplicates = where[:0]
+        if repeated.any():
+            conflicts = self._conflicts(rows, where, repeated, find_held)
+            letters += [_letter(chunk, conflict) for conflict in conflicts]
+            contested = np.array([conflict.index for conflict in conflicts], dtype=np.int64)
+            duplicates = np.setdiff1d(where[repeated], contested)
+            keep = ~repeated
+            rows, where = rows.filter(pa.array(keep)), where[keep]
+        self.seen.expect(fresh)
+        self._tables.append(_positioned(rows, chunk, where, topic_id))
+        self.rows += rows.num_rows
+        self._settle(chunk, duplicates, letters)
+        return letters
+
+    def _unread(self, chunk: Chunk) -> Chunk:
+        wanted: Bools = np.zeros(len(chunk.values), dtype=np.bool_)
+        for partition in np.unique(chunk.partitions).tolist():
+            position = self.position((chunk.topic, Partition(partition)))
+            if position is not None:
+                wanted |= (chunk.partitions == partition) & (chunk.offsets >= position)
+        if wanted.all():
+            return chunk
+        values = [chunk.values[at] for at in np.flatnonzero(wanted).tolist()]
+        return Chunk(chunk.topic, values, chunk.partitions[wanted], chunk.offsets[wanted])
+
+    def _settle(self, chunk: Chunk, duplicates: Int64s, letters: list[DeadLetter]) -> None:
+        for partition in np.unique(chunk.partitions).tolist():
+            account = self._accounts[chunk.topic, Partition(partition)]
+            offsets = chunk.offsets[chunk.partitions == partition]
+            account.end = Offset(int(offsets[-1]) + 1)
+            account.records += offsets.size
+            account.duplicates += int((chunk.partitions[duplicates] == partition).sum())
+            account.dead_letters += sum(letter.partition == partition for letter in letters)
+
+    def _conflicts(self, rows: pa.Table, where: Int64s, repeated: Bools, find_held: FindHeld) -> list[Rejected]:
+        """Return the repeated ids whose content is not what the table, this batch or these rows hold already."""
+        suspects = rows.filter(pa.array(repeated))
+        held = [find_held(suspects), *(_with_ids(table, suspects) for table in self._tables)]
+        firsts = content_by_id(pa.concat_tables([part.select(_COMPARED) for part in held]))
+        for message_id, content in content_by_id(rows.filter(pa.array(~repeated))).items():
+            firsts.setdefault(message_id, content)
+        found = []
+        for at, (message_id, content) in zip(where[repeated].tolist(), _contents(suspects), strict=True):
+            first = firsts.get(message_id, content)
+            if first != content:
+                detail = f"found {_shown(content)} for {message_id}, expected {_shown(first)} as the table has it"
+                found.append(Rejected(at, CONFLICT_REASON, detail))
+        return found
+
+
+def content_by_id(rows: pa.Table) -> dict[str, Content]:
+    """Return each id's content, of the first row that has it. Per row: only for the few that are in question."""
+    contents: dict[str, Content] = {}
+    for message_id, content in _contents(rows):
+        contents.setdefault(message_id, content)
+    return contents
+
+
+def _contents(rows: pa.Table) -> list[tuple[str, Content]]:
+    ids = rows.column("message_id").to_pylist()
+    columns = [rows.column(name).to_pylist() for name in CONTENT_COLUMNS]
+    return list(zip(ids, zip(*columns, strict=True), strict=True))
+
+
+def _with_ids(table: pa.Table, suspects: pa.Table) -> pa.Table:
+    return table.filter(pc.is_in(table.column("message_id"), suspects.column("message_id").combine_chunks()))
+
+
+def _shown(content: Content) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(CONTENT_COLUMNS, content, strict=True))
+
+
+def _letter(chunk: Chunk, rejected: Rejected) -> DeadLetter:
+    at = rejected.index
+    return DeadLetter(
+        chunk.topic,
+        Partition(int(chunk.partitions[at])),
+        Offset(int(chunk.offsets[at])),
+        chunk.values[at],
+        rejected.reason,
+        rejected.detail,
+    )
+
+
+def _positioned(rows: pa.Table, chunk: Chunk, where: Int64s, topic_id: TopicId) -> pa.Table:
+    """Add the columns that a table has beyond its records' own; see `records.TABLE_COLUMNS`."""
+    event_time = pc.coalesce(rows.column("exchange_timestamp"), rows.column("receive_timestamp"))
+    added: Mapping[str, pa.Array | pa.ChunkedArray] = {
+        "event_time": event_time,
+        "topic_id": pa.repeat(pa.scalar(topic_id, pa.string()), rows.num_rows),
+        "kafka_partition": pa.array(chunk.partitions[where].astype(np.int32)),
+        "kafka_offset": pa.array(chunk.offsets[where]),
+    }
+    return pa.Table.from_arrays(
+        [*rows.columns, *added.values()],
+        schema=pa.schema([*rows.schema, *(_field(name, column.type) for name, column in added.items())]),
+    )
+
+
+def _field(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)

@@ -1,0 +1,219 @@
+"""Kafka, for reading: chunks of values with their positions, and who owns which partition.
+
+Where to read from is not Kafka's to say: positions come from the table, group offsets are only a signal of lag. Called
+by the sink's loop from one thread; callbacks run inside `read` and `close`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from k2_core.config import ServiceSettings
+from k2_core.errors import K2Error, KafkaUnavailableError, StateError
+from k2_core.kafka import client_config
+from k2_core.types import Offset, Partition, TopicName
+from k2_sink.batch import Chunk
+from k2_sink.protocol import LogPartition
+
+CHUNK_RECORDS: Final = 10_000
+"""Enough to make each call's fixed cost small, few enough to stay in the processor's cache."""
+SESSION_TIMEOUT_S: Final = 10.0
+"""How long after a crash the others take a sink's partitions over; heartbeats come from librdkafka's own thread."""
+OFFSETS_EVERY_S: Final = 1.0
+
+_FATAL: Final = {
+    KafkaError._AUTO_OFFSET_RESET: "the log no longer holds the offset where the table stands",
+    KafkaError.OFFSET_OUT_OF_RANGE: "the log no longer holds the offset where the table stands",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the topic may not be read",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "the consumer group may not be joined",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one call of `read` brought: chunks by topic, and partitions whose end was reached at an offset."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+    ends: dict[LogPartition, Offset] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What to do when partitions come and go.
+
+    Args:
+        taken: Returns the position to read each new partition from; may raise what the protocol raises.
+        given_up: Called while the partitions are still owned: the last moment to commit them.
+        lost: Called when others may own them already.
+    """
+
+    taken: Callable[[list[LogPartition]], Mapping[LogPartition, Offset]]
+    given_up: Callable[[list[LogPartition]], None]
+    lost: Callable[[list[LogPartition]], None]
+
+
+class LogReader:
+    """A member of the sink's consumer group.
+
+    Args:
+        settings: Where Kafka is.
+        group: The consumer group; one a pipeline.
+        topics: What to read.
+        ownership: What to do when partitions come and go.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, group: str, topics: Sequence[TopicName], ownership: Ownership
+    ) -> None:
+        self._ownership = ownership
+        self._one_topic = topics[0] if len(topics) == 1 else None
+        self._error: Exception | None = None
+        self._offsets_at = 0.0
+        self._consumer = Consumer(
+            client_config(
+                settings,
+                group_id=group,
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="error",
+                enable_partition_eof=True,  # an end says how far markers reach
+                isolation_level="read_committed",
+                partition_assignment_strategy="cooperative-sticky",
+                session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
+                heartbeat_interval_ms=int(SESSION_TIMEOUT_S * 1000 / 4),
+                fetch_queue_backoff_ms=5,  # the default of 1 s starves a fast consumer
+                fetch_message_max_bytes=4 * 1024 * 1024,
+                queued_max_messages_kbytes=64 * 1024,
+            ),
+            logger=_log,
+        )
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def read(self, max_records: int, timeout_s: float) -> Read:
+        """Return what there is, after at most `timeout_s`.
+
+        What comes beside a fault is returned first, and the fault raised by the next call: dropping it would leave a
+        hole that looks like markers.
+
+        Raises:
+            StateError: The log no longer holds what the table needs next.
+            KafkaUnavailableError: Kafka says so in place of a record.
+            K2Error: Whatever `Ownership` raised.
+        """
+        self._raise_pending()
+        messages = self._consumer.consume(min(max_records, CHUNK_RECORDS), timeout_s)
+        if not messages:
+            self._raise_pending()
+            return Read()
+        faults = [(message, fault) for message in messages if (fault := message.error()) is not None]
+        if not faults:
+            return Read(self._chunks(messages))
+        ends = {}
+        for message, fault in faults:
+            if fault.code() == KafkaError._PARTITION_EOF:
+                ends[_log_partition(message)] = Offset(message.offset() or 0)
+            else:
+                self._error = _translate(message, fault)
+        return Read(self._chunks([message for message in messages if message.error() is None]), ends)
+
+    def _raise_pending(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _chunks(self, messages: list[Message]) -> list[Chunk]:
+        if self._one_topic is not None:
+            return [_chunk(self._one_topic, messages)] if messages else []
+        by_topic: dict[TopicName, list[Message]] = {}
+        for message in messages:
+            by_topic.setdefault(_log_partition(message)[0], []).append(message)
+        return [_chunk(topic, members) for topic, members in by_topic.items()]
+
+    def seek(self, positions: Mapping[LogPartition, Offset]) -> None:
+        """Read each partition on from a position; what was fetched before is passed over by the batch."""
+        for (topic, partition), offset in positions.items():
+            self._consumer.seek(TopicPartition(topic, partition, offset))
+
+    def write_offsets(self, positions: Mapping[LogPartition, Offset]) -> None:
+        """Write read positions to the group, once a second; they are a signal of lag and nothing else."""
+        now = time.monotonic()
+        if now - self._offsets_at < OFFSETS_EVERY_S or not positions:
+            return
+        self._offsets_at = now
+        try:
+            self._consumer.commit(
+                offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()],
+                asynchronous=True,
+            )
+        except KafkaException as error:  # a missing signal is not a missing row: the next second tries again
+            _log.warning("group offsets were not written", extra={"error": str(error)})
+
+    def known_ends(self, owned: Sequence[LogPartition]) -> dict[LogPartition, Offset]:
+        """Return the ends that the last fetches told of, without asking anybody; unknown ones are left out."""
+        ends = {}
+        for topic, partition in owned:
+            low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            if low_high is not None and low_high[1] >= 0:
+                ends[topic, partition] = Offset(low_high[1])
+        return ends
+
+    def close(self) -> None:
+        """Leave the group: the others take over at once."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            positions = self._ownership.taken([_key(at) for at in partitions])
+            consumer.incremental_assign([TopicPartition(*at, offset) for at, offset in positions.items()])
+        except Exception as error:  # noqa: BLE001  # a callback must not raise into librdkafka: `read` does instead
+            self._error = error
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._ownership.given_up([_key(at) for at in partitions])
+        except Exception as error:  # noqa: BLE001  # as above
+            self._error = error
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._ownership.lost([_key(at) for at in partitions])
+        consumer.incremental_unassign(partitions)
+
+
+def _key(at: TopicPartition) -> LogPartition:
+    return TopicName(at.topic), Partition(at.partition)
+
+
+def _log_partition(message: Message) -> LogPartition:
+    return TopicName(message.topic() or ""), Partition(message.partition() or 0)
+
+
+def _chunk(topic: TopicName, messages: list[Message]) -> Chunk:
+    count = len(messages)
+    return Chunk(
+        topic,
+        list(map(Message.value, messages)),
+        np.fromiter(map(Message.partition, messages), dtype=np.int64, count=count),
+        np.fromiter(map(Message.offset, messages), dtype=np.int64, count=count),
+    )
+
+
+def _translate(message: Message, fault: KafkaError) -> K2Error:
+    where = f"topic {message.topic()} partition {message.partition()}"
+    if fault.code() in _FATAL:
+        return StateError(
+            f"{where}: {_FATAL[fault.code()]} ({fault.str()}); `k2 adopt-topic` records a loss and goes on"
+        )
+    return KafkaUnavailableError(f"{where}: found {fault.str()}, expected records")

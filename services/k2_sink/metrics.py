@@ -1,0 +1,54 @@
+"""The sink's figures for Prometheus, and where its time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from k2_core.metrics import LATENCY_BUCKETS_S
+
+
+class SinkMetrics:
+    """What a sink exports. Counters count since the process began; gauges are of the last commit or look."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"k2_sink_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"k2_sink_{name}", text, registry=registry)
+
+        self.records_read = counter("records_read_total", "Records taken from the log")
+        self.rows_committed = counter("rows_committed_total", "Rows that a confirmed commit holds")
+        self.duplicates = counter("duplicates_total", "Records left out because the table has their id")
+        self.dead_letters = counter("dead_letters_total", "Records sent to the dead-letter topic", "reason")
+        self.commits = counter("commits_total", "Batches by what became of them", "outcome")
+        self.attempts = counter("commit_attempts_failed_total", "Attempts that did not clearly succeed", "kind")
+        self.stage_seconds = counter("stage_seconds_total", "Wall time by stage of the work", "stage")
+        self.stage_cpu_seconds = counter("stage_cpu_seconds_total", "The loop's CPU time by stage of the work", "stage")
+        self.commit_seconds = Histogram(
+            "k2_sink_commit_duration_seconds",
+            "From the decision to commit a batch to its confirmation",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.unread = gauge("unread_lag_records", "Offsets between the read position and the end, owned partitions")
+        self.uncommitted = gauge("uncommitted_records", "Offsets read and not yet in a confirmed commit")
+        self.partitions = gauge("owned_partitions", "Partitions that this sink owns")
+        self.newest = gauge("newest_committed_timestamp_seconds", "event_time of the newest committed row")
+        self.level = Gauge(
+            "k2_degradation_level", "The level of degradation that this service acts on, 0 to 4", registry=registry
+        )
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the wall and CPU time of what is done inside to a stage."""
+        wall, cpu = time.monotonic(), time.thread_time()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(name).inc(time.monotonic() - wall)
+            self.stage_cpu_seconds.labels(name).inc(time.thread_time() - cpu)

@@ -1,0 +1,16 @@
+"""The sink's own settings, beside those that every service has."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from k2_core.config import ServiceSettings
+
+
+class SinkSettings(ServiceSettings):
+    """Environment variables of `python -m k2_sink`."""
+
+    sink_drain_timeout_s: float = Field(default=30, ge=0)
+    """How long SIGTERM lets the sink read on to the end of the log before it commits and leaves."""
+    sink_stop_at_end: bool = False
+    """Stop by itself once everything that was in the log at the start is committed; for backfills and benchmarks."""
