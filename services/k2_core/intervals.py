@@ -39,7 +39,7 @@ class IntervalSet:
     @classmethod
     def of_values(cls, values: Int64s) -> IntervalSet:
         """Return the set of these values, in any order, repeated or not."""
-        unique = np.unique(values)
+        unique = values if increasing(values) else np.unique(values)
         if unique.size == 0:
             return cls()
         breaks = np.flatnonzero(np.diff(unique) != 1)
@@ -97,6 +97,11 @@ class IntervalSet:
         return isinstance(other, IntervalSet) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]  # compares by content that may be large
+
+
+def increasing(values: Int64s) -> bool:
+    """Return whether each value is larger than the one before, as a venue's ids nearly always are: then none repeats."""
+    return bool(np.all(values[1:] > values[:-1]))
 
 
 def _merge(starts: Int64s, ends: Int64s) -> tuple[Int64s, Int64s]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k2_core.intervals import Bools, Int64s, IntervalSet
+from k2_core.intervals import Bools, Int64s, IntervalSet, increasing
 
 IdSpace = tuple[str, str, str]
 """Where one count of ids runs: exchange, market, symbol."""
@@ -103,6 +103,8 @@ def _sequences(rows: pa.Table, where: Int64s) -> Int64s:
 
 def _repeats(ids: Int64s) -> Bools:
     """Return for each id whether it stands earlier in the same array."""
+    if increasing(ids):
+        return np.zeros(ids.size, dtype=np.bool_)
     repeated: Bools = np.ones(ids.size, dtype=np.bool_)
     repeated[np.unique(ids, return_index=True)[1]] = False
     return repeated
