@@ -2,7 +2,7 @@
 
 Owns the socket. Called by `service`, which gives a handler that takes messages in batches as they come off the socket.
 Nothing is buffered here: `pause` stops reading and lets TCP hold the venue back. It never parses a message and never
-drops one. The client library is picows (see docs/decisions/0010-websocket-libraries.md); it answers pings by itself.
+drops one. The client library is picows, see docs/decisions/0010-websocket-libraries.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class FeedConfig:
         connect_timeout_s: For the TCP connection and the handshakes.
         first_backoff_s: Wait after the first failure; doubles with each one that follows.
         longest_backoff_s: Bound of that.
-        max_message_bytes: A longer message ends the connection; a trade has some 200 bytes.
+        max_message_bytes: A longer message ends the connection; a trade has some 200 bytes. Any message must fit into
+            Kafka as a dead letter, where a record's limit is 1,000,000 bytes.
     """
 
     url: str
@@ -51,7 +52,7 @@ class FeedConfig:
     connect_timeout_s: float = 10.0
     first_backoff_s: float = 1.0
     longest_backoff_s: float = 60.0
-    max_message_bytes: int = 1024 * 1024
+    max_message_bytes: int = 512 * 1024
 
 
 class Backoff:
@@ -107,12 +108,14 @@ class _Listener(WSListener):
             self.hand_on()
 
     def _other(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Fragments and control frames; picows has answered a ping already."""
+        """Fragments and control frames."""
         if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._parts.append(frame.get_payload_as_bytes())
             if frame.fin:
                 self._batch.append(b"".join(self._parts))
                 self._parts.clear()
+        elif frame.msg_type is WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type is WSMsgType.CLOSE:
             self.close_code = int(frame.get_close_code().value)
             self.hand_on()
@@ -191,9 +194,8 @@ class Feed:
 
     async def _connect_once(self) -> None:
         """One connection from its opening to its end."""
-        self._breaker.acquire()
-        listener = await self._open()
-        self._breaker.succeeded()
+        with self._breaker.guard():
+            listener = await self._open()
         self.connected = True
         self.connections += 1
         log.info(
@@ -212,22 +214,22 @@ class Feed:
 
     async def _open(self) -> _Listener:
         listener = _Listener(self._guarded, self._clock_ns)
+        limit_s = self._config.connect_timeout_s
         try:
-            async with asyncio.timeout(self._config.connect_timeout_s):
+            # picows bounds the WebSocket handshake by itself and cleans up after it; this bounds the rest (TCP, TLS).
+            async with asyncio.timeout(2 * limit_s):
                 await ws_connect(
                     lambda: listener,
                     self._config.url,
                     ssl_context=self._ssl_context(),
-                    websocket_handshake_timeout=self._config.connect_timeout_s,
+                    websocket_handshake_timeout=limit_s,
                     max_frame_size=self._config.max_message_bytes,
+                    enable_auto_pong=False,  # a ping is a sign of life, and picows would keep it to itself
+                    use_aiofastnet=False,  # the event loop's own TLS, which closes what fails to shake hands
                 )
         except (OSError, WSError, TimeoutError) as error:
-            self._breaker.failed()
             where = self._config.url.partition("?")[0]
             raise VenueUnavailableError(f"{where}: {type(error).__name__}: {error}, expected a WebSocket") from error
-        except BaseException:
-            self._breaker.abandoned()
-            raise
         self._listener = listener
         return listener
 

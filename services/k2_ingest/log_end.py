@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FIRST_STEP: Final = 1_000  # records read back from an end; most symbols have traded among them
 LONGEST_STEP: Final = 200_000  # a symbol that is not among so many counts as new, and a line says so
 READ_TIMEOUT_S: Final = 60.0
+OFFSETS_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.1
 
 
@@ -73,7 +74,7 @@ class LogEnd:
         deadline_s = time.monotonic() + READ_TIMEOUT_S
         while True:
             try:
-                return consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=10.0)
+                return consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=OFFSETS_TIMEOUT_S)
             except KafkaException as error:
                 if time.monotonic() > deadline_s:
                     raise KafkaUnavailableError(

@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.cimpl import Message
 
 from k2_core.config import ServiceSettings
@@ -31,6 +31,8 @@ RESUME_AT: Final = 0.5  # of the queue's bound: late enough not to flap, early e
 _FULL_POLL_S: Final = 0.05
 _NO_BROKER: Final = frozenset({KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE})
 _DETAIL_BYTES: Final = 1_000
+
+Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,11 @@ class TradeProducer:
         return account
 
     def produce(self, symbol: Symbol, values: Sequence[bytes], received_ns: int) -> None:
-        """Hand over values of one symbol, in their order. Waits only if librdkafka's queue is full altogether."""
+        """Hand over values of one symbol, in their order. Waits only if librdkafka's queue is full altogether.
+
+        Raises:
+            KafkaUnavailableError: A value can never be produced (too long, no such partition).
+        """
         account = self.account(symbol)
         key = symbol.encode()
         delivery = Delivery(account, len(values), received_ns, self._on_batch_acknowledged, self._on_failed)
@@ -128,9 +134,17 @@ class TradeProducer:
             account.produced += accepted
             if accepted == len(waiting):
                 return
-            # Only a full queue refuses a message, and then it refuses all that follow.
-            waiting = [{"value": message["value"], "key": key} for message in waiting if "_error" in message]
+            refused = [message for message in waiting if message.get("_error") is not None]
+            for message in refused:
+                self._require_full_queue(message["_error"])
+            # A full queue refuses the end of the batch: the order is kept.
+            waiting = [{"value": message["value"], "key": key} for message in refused]
             self._producer.poll(_FULL_POLL_S)
+
+    @staticmethod
+    def _require_full_queue(error: KafkaError) -> None:
+        if error.code() != KafkaError._QUEUE_FULL:
+            raise KafkaUnavailableError(f"found {error.str()}, expected kafka's client to take every record")
 
     def dead_letter(self, payload: bytes, problem: RecordError, received_ns: int) -> None:
         """Keep what could not become a record: the original bytes, why, from where and when.
@@ -139,26 +153,30 @@ class TradeProducer:
             payload: The message as it came.
             problem: Why it is no record.
             received_ns: UTC nanoseconds; becomes the dead letter's timestamp.
+
+        Raises:
+            KafkaUnavailableError: It can never be produced.
         """
-        headers: list[tuple[str, str | bytes | None]] = [
+        headers: Headers = [
             (REASON_HEADER, problem.reason.encode()),
             (DETAIL_HEADER, problem.detail.encode()[:_DETAIL_BYTES]),
             (SOURCE_HEADER, self._destination.source.encode()),
         ]
-        while True:
-            try:
-                self._producer.produce(
-                    self._dead_letter_topic,
-                    payload,
-                    headers=headers,
-                    timestamp=received_ns // 1_000_000,
-                    on_delivery=self._on_dead_letter,
-                )
-            except BufferError:
-                self._producer.poll(_FULL_POLL_S)
-            else:
-                self.dead_letters.produced += 1
-                return
+        while not self._try_dead_letter(payload, headers, received_ns // 1_000_000):
+            self._producer.poll(_FULL_POLL_S)
+        self.dead_letters.produced += 1
+
+    def _try_dead_letter(self, payload: bytes, headers: Headers, time_ms: int) -> bool:
+        """False when the queue is full."""
+        topic, report = self._dead_letter_topic, self._on_dead_letter
+        try:
+            self._producer.produce(topic, payload, headers=headers, timestamp=time_ms, on_delivery=report)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            self._require_full_queue(error.args[0])
+            return False
+        return True
 
     def poll(self) -> None:
         """Take the delivery reports that have come; to be called often.

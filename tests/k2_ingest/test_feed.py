@@ -1,0 +1,247 @@
+"""The connection to a venue, against the real exchange and websockets' own server."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from k2_core.breaker import BreakerState, CircuitBreaker
+from k2_ingest.exchange.config import ExchangeConfig, Limits, SyntheticSource
+from k2_ingest.exchange.server import Exchange
+from k2_ingest.feed import Backoff, Feed, FeedConfig
+
+STREAMS = "/stream?streams=btcusdt@trade"
+ENDLESS = SyntheticSource(("BTCUSDT",), rate=500)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(bounded())
+
+
+class Collected:
+    """A handler that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.times: list[int] = []
+
+    def __call__(self, messages: Sequence[bytes], received_ns: int) -> None:
+        self.messages += messages
+        self.times.append(received_ns)
+
+
+def feed(
+    url: str, handler: Callable[[Sequence[bytes], int], None], ca_file: Path | None = None, stale_after_s: float = 0.6
+) -> Feed:
+    config = FeedConfig(url, ca_file, stale_after_s, first_backoff_s=0.01, longest_backoff_s=0.05)
+    return Feed(config, handler, CircuitBreaker("venue", failure_threshold=3, cooldown_s=0.1), clock_ns=lambda: 42)
+
+
+@asynccontextmanager
+async def running(one: Feed) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(one.run())
+    try:
+        yield task
+    finally:
+        one.stop()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+async def always() -> bool:
+    return True
+
+
+def test_messages_come_in_order_with_their_time() -> None:
+    async def test() -> None:
+        got = Collected()
+        async with Exchange(ExchangeConfig(SyntheticSource(("BTCUSDT",), rate=0, count=5_000))) as exchange:
+            one = feed(exchange.websocket_url + STREAMS, got)
+            await one.run(always)
+            assert not one.connected
+        assert len(got.messages) == 5_000
+        assert got.messages == sorted(got.messages, key=lambda message: message.partition(b'"t":')[2][:12])
+        assert set(got.times) == {42}
+
+    run(test)
+
+
+def test_a_finished_venue_that_goes_on_is_connected_anew() -> None:
+    async def test() -> None:
+        async def never() -> bool:
+            return False
+
+        async with Exchange(ExchangeConfig(SyntheticSource(("BTCUSDT",), rate=0, count=5))) as exchange:
+            one = feed(exchange.websocket_url + STREAMS, Collected())
+            task = asyncio.create_task(one.run(never))
+            await until(lambda: one.connections >= 3)
+            one.stop()
+            await task
+
+    run(test)
+
+
+def test_it_comes_back_after_the_venue_drops_it() -> None:
+    async def test() -> None:
+        limits = Limits(connection_lifetime_s=0.2)
+        async with Exchange(ExchangeConfig(ENDLESS, limits=limits)) as exchange:
+            one = feed(exchange.websocket_url + STREAMS, Collected())
+            async with running(one):
+                await until(lambda: one.connections >= 3)
+
+    run(test)
+
+
+def test_a_silent_connection_is_replaced() -> None:
+    async def test() -> None:
+        async with Exchange(ExchangeConfig(ENDLESS)) as exchange:
+            one = feed(exchange.websocket_url + "/ws", Collected())
+            async with running(one):
+                await until(lambda: one.connections >= 2)
+
+    run(test)
+
+
+def test_pings_are_answered_and_keep_a_quiet_connection() -> None:
+    async def test() -> None:
+        limits = Limits(ping_interval_s=0.25, pong_timeout_s=0.6)
+        async with Exchange(ExchangeConfig(ENDLESS, limits=limits)) as exchange:
+            one = feed(exchange.websocket_url + "/ws", Collected(), stale_after_s=1.0)
+            async with running(one):
+                await asyncio.sleep(2.2)
+                assert (one.connected, one.connections) == (True, 1)
+
+    run(test)
+
+
+def test_pause_holds_the_venue_back_and_loses_nothing() -> None:
+    async def test() -> None:
+        got = Collected()
+        async with Exchange(ExchangeConfig(SyntheticSource(("BTCUSDT",), rate=0, count=200_000))) as exchange:
+            one = feed(exchange.websocket_url + STREAMS, got)
+            one.pause()
+            task = asyncio.create_task(one.run(always))
+            await until(lambda: one.connected)
+            await asyncio.sleep(0.2)
+            held = len(got.messages)
+            await asyncio.sleep(0.8)  # longer than stale_after_s: a paused feed is not silent
+            assert len(got.messages) == held < 200_000
+            assert not exchange.finished.is_set()
+            one.resume()
+            await task
+        assert len(got.messages) == 200_000
+        assert one.connections == 1
+
+    run(test)
+
+
+def test_a_failing_handler_ends_the_run() -> None:
+    async def test() -> None:
+        def fail(_messages: Sequence[bytes], _received_ns: int) -> None:
+            raise ValueError("handler")
+
+        async with Exchange(ExchangeConfig(ENDLESS)) as exchange:
+            with pytest.raises(ValueError, match="handler"):
+                await feed(exchange.websocket_url + STREAMS, fail).run()
+
+    run(test)
+
+
+def test_fragments_are_put_together() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        async def parts() -> AsyncIterator[str]:
+            for part in ("a", "b", "c"):
+                yield part
+
+        await connection.send("whole")
+        await connection.send(parts())
+        await connection.send(b"binary")
+
+    async def test() -> None:
+        got = Collected()
+        async with serve(talk, "127.0.0.1", 0) as server:
+            await feed(f"ws://127.0.0.1:{_port(server)}/", got).run(always)
+        assert got.messages == [b"whole", b"abc", b"binary"]
+
+    run(test)
+
+
+def _port(server: Server) -> int:
+    return int(next(iter(server.sockets)).getsockname()[1])
+
+
+def test_refused_connections_open_the_breaker_and_back_off() -> None:
+    async def test() -> None:
+        async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
+            port = _port(server)
+        breaker = CircuitBreaker("venue", failure_threshold=2, cooldown_s=60)
+        config = FeedConfig(f"ws://127.0.0.1:{port}/", first_backoff_s=0.01, longest_backoff_s=0.02)
+        one = Feed(config, Collected(), breaker)
+        async with running(one):
+            await until(lambda: breaker.state is BreakerState.OPEN)
+            await asyncio.sleep(0.1)
+        assert one.connections == 0
+
+    run(test)
+
+
+def test_a_venue_that_never_shakes_hands_is_given_up() -> None:
+    async def test() -> None:
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        async with server:
+            breaker = CircuitBreaker("venue", failure_threshold=1)
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            one = Feed(FeedConfig(url, connect_timeout_s=0.1), Collected(), breaker)
+            async with running(one):
+                await until(lambda: breaker.state is BreakerState.OPEN)
+
+    run(test)
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    certificate, both = tmp_path / "certificate.pem", tmp_path / "both.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(both)]
+    subprocess.run(
+        ["openssl", "req", "-x509", *key, *subject, "-out", str(certificate)], check=True, capture_output=True
+    )
+    both.write_bytes(both.read_bytes() + certificate.read_bytes())
+
+    async def test() -> None:
+        source = SyntheticSource(("BTCUSDT",), rate=0, count=100)
+        async with Exchange(ExchangeConfig(source, certificate=both)) as exchange:
+            stranger = feed(exchange.websocket_url + STREAMS, Collected())
+            async with running(stranger):
+                await asyncio.sleep(0.2)
+                assert stranger.connections == 0
+            got = Collected()
+            await feed(exchange.websocket_url + STREAMS, got, certificate).run(always)
+            assert len(got.messages) == 100
+
+    run(test)
+
+
+def test_waits_double_up_to_their_bound() -> None:
+    backoff = Backoff(1.0, 10.0, jitter=lambda: 1.0)
+    assert [backoff.next_s() for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    backoff.reset()
+    assert backoff.next_s() == 1.0
+    assert Backoff(1.0, 10.0, jitter=lambda: 0.0).next_s() == 0.5

@@ -1,0 +1,264 @@
+"""The whole process on a real exchange and a real Kafka: what goes in comes out, whatever happens in between."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from decimal import Decimal
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core.errors import SpecError
+from k2_core.spec import parse_pipeline
+from k2_core.topics import dead_letter_topic, partition_of
+from k2_core.types import Symbol
+from k2_ingest.exchange.config import CaptureSource, ExchangeConfig, Limits, SyntheticSource
+from k2_ingest.exchange.synthetic import Market
+from k2_ingest.service import choose_source
+from support.ingest import Workspace, exchange_status, running_exchange, wait_until
+
+pytestmark = pytest.mark.kafka
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+SEED = 20_261_121
+
+
+def source(count: int, rate: float = 0) -> SyntheticSource:
+    return SyntheticSource(SYMBOLS, rate=rate, seed=SEED, count=count)
+
+
+def made(count: int) -> set[tuple[str, int, Decimal, Decimal, str]]:
+    return {
+        (
+            draft.symbol,
+            draft.trade_id,
+            Decimal(draft.price) / 10**8,
+            Decimal(draft.quantity) / 10**8,
+            "sell" if draft.buyer_is_maker else "buy",
+        )
+        for draft in islice(Market(SYMBOLS, SEED), count)
+    }
+
+
+def stored(rows: list[dict[str, Any]]) -> list[tuple[str, int, Decimal, Decimal, str]]:
+    return [(row["symbol"], row["sequence"], row["price"], row["quantity"], row["side"]) for row in rows]
+
+
+def ids(workspace: Workspace) -> dict[str, list[int]]:
+    """Ids by symbol, in the order of the log."""
+    found: dict[str, list[int]] = {}
+    rows = workspace.rows()
+    for symbol, sequence in zip(rows["symbol"].to_pylist(), rows["sequence"].to_pylist(), strict=True):
+        found.setdefault(symbol, []).append(sequence)
+    return found
+
+
+def test_all_that_goes_in_comes_out(workspace: Workspace) -> None:
+    with running_exchange(ExchangeConfig(source(20_000))) as exchange:
+        assert workspace.start(exchange).wait() == 0
+    rows = workspace.rows().to_pylist()
+    assert len(rows) == 20_000
+    assert set(stored(rows)) == made(20_000)
+    assert all(row["message_id"] == f"binance:spot:{row['symbol']}:{row['sequence']}" for row in rows)
+    for message in workspace.messages()[:1_000]:
+        key = message.key()
+        assert isinstance(key, bytes)
+        assert message.partition() == partition_of(Symbol(key.decode()), workspace.partitions)
+    assert all(after == before + 1 for column in ids(workspace).values() for before, after in pairwise(column))
+
+
+@pytest.mark.captures
+def test_a_real_capture_comes_out_as_it_was_recorded(workspace: Workspace, captures_dir: Path) -> None:
+    files = tuple(sorted((captures_dir / "binance-ws").glob("*.gz")))
+    with running_exchange(ExchangeConfig(CaptureSource(files))) as exchange:
+        assert workspace.start(exchange).wait() == 0
+    recorded = [
+        json.loads(line.partition(b" ")[2])["data"]
+        for file in files
+        for line in gzip.decompress(file.read_bytes()).splitlines()
+        if b"@trade" in line
+    ]
+    rows = workspace.rows().to_pylist()
+    assert len(rows) == len(recorded) > 10_000
+    assert {
+        (r["s"], r["t"], Decimal(r["p"]), Decimal(r["q"]), "sell" if r["m"] else "buy", r["T"] * 1_000, str(r["E"]))
+        for r in recorded
+    } == {
+        (*one, int(row["exchange_timestamp"].timestamp() * 1_000) * 1_000, dict(row["vendor_data"])["E"])
+        for one, row in zip(stored(rows), rows, strict=True)
+    }
+
+
+def test_bad_messages_become_dead_letters_and_the_rest_flows_on(workspace: Workspace, tmp_path: Path) -> None:
+    good = (
+        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":%d,"p":"1.0","q":"2.0",'
+        b'"T":1723161255342,"m":true,"M":true}}'
+    )
+    bad = {
+        good.replace(b"1.0", b"NaN") % 2: "price_malformed",
+        good.replace(b"2.0", b"-2.0") % 3: "quantity_not_positive",
+        good.replace(b"1.0", b"1.000000001") % 4: "price_precision",
+        b'{"stream":"btcusdt@trade","data":{"e":"tr': "malformed_json",
+    }
+    lines = [good % 1, *bad, good % 5]
+    (tmp_path / "capture").write_bytes(b"".join(b"%d %b\n" % (at, line) for at, line in enumerate(lines)))
+    with running_exchange(ExchangeConfig(CaptureSource((tmp_path / "capture",), pass_malformed=True))) as exchange:
+        process = workspace.start(exchange)
+        assert process.wait() == 0
+    assert ids(workspace) == {"BTCUSDT": [1, 5]}
+    letters = workspace.messages(dead_letter_topic(workspace.topic))
+    headers = [dict(letter.headers() or []) for letter in letters]
+    reasons = {letter.value(): header["k2.reason"] for letter, header in zip(letters, headers, strict=True)}
+    assert reasons == {payload: reason.encode() for payload, reason in bad.items()}
+    assert all(header["k2.source"] == b"binance" and header["k2.detail"] for header in headers)
+    assert process.said("ingest stops")[0]["dead_lettered"] == len(bad)
+
+
+def test_a_killed_process_leaves_a_visible_gap_and_no_duplicate(workspace: Workspace) -> None:
+    with running_exchange(ExchangeConfig(source(30_000, rate=6_000))) as exchange:
+        first = workspace.start(exchange)
+        wait_until(lambda: first.metric("k2_ingest_records_acknowledged_total") > 3_000, "3,000 acknowledged trades")
+        first.kill()
+        second = workspace.start(exchange)
+        assert second.wait() == 0
+        ranges = exchange_status(exchange)["streams"]
+    told: dict[str, set[int]] = {symbol: set() for symbol in SYMBOLS}
+    for line in second.said("trades are missing"):
+        told[line["symbol"]] |= set(range(line["first_id"], line["last_id"] + 1))
+    for symbol, column in ids(workspace).items():
+        status = ranges[f"{symbol.lower()}@trade"]
+        every = set(range(status["first_id"], status["last_id"] + 1))
+        assert len(column) == len(set(column))
+        assert column == sorted(column)
+        assert told[symbol] == every - set(column)
+        assert told[symbol]
+
+
+def test_a_dropped_connection_is_replaced_and_the_gap_is_counted(workspace: Workspace) -> None:
+    limits = Limits(connection_lifetime_s=1.0)
+    with running_exchange(ExchangeConfig(source(8_000, rate=2_000), limits=limits)) as exchange:
+        process = workspace.start(exchange)
+        wait_until(lambda: process.metric("k2_ingest_connections_total") >= 2, "a second connection")
+        wait_until(lambda: process.metric("k2_ingest_sequence_missing") > 0, "a gap")
+        assert process.wait() == 0
+        missing = sum(len(range(line["first_id"], line["last_id"] + 1)) for line in process.said("trades are missing"))
+        status = exchange_status(exchange)["streams"].values()
+    found = ids(workspace)
+    emitted = sum(stream["emitted"] for stream in status)
+    after_the_last = sum(
+        stream["last_id"] - found[symbol][-1] for stream, symbol in zip(status, sorted(found), strict=True)
+    )
+    assert sum(map(len, found.values())) + missing + after_the_last == emitted
+
+
+def test_a_small_queue_holds_the_exchange_back_and_loses_nothing(workspace: Workspace) -> None:
+    with running_exchange(ExchangeConfig(source(50_000))) as exchange:
+        process = workspace.start(exchange, K2_INGEST_QUEUE_RECORDS="1000", K2_INGEST_STOP_AT_END="false")
+        wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") == 50_000, "all acknowledged")
+        assert process.metric("k2_ingest_pauses_total") > 0
+        process.terminate()
+        assert process.wait() == 0
+    assert set(stored(workspace.rows().to_pylist())) == made(50_000)
+
+
+def test_sigterm_drains(workspace: Workspace) -> None:
+    with running_exchange(ExchangeConfig(source(10**9, rate=3_000))) as exchange:
+        process = workspace.start(exchange)
+        wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") > 1_000, "1,000 acknowledged trades")
+        assert process.health().status_code == httpx.codes.OK
+        process.terminate()
+        assert process.wait() == 0
+    [last] = process.said("all is in the log")
+    assert last["unacknowledged"] == 0
+    assert last["received"] == workspace.rows().num_rows
+
+
+def test_sigterm_during_the_start_is_heard(workspace: Workspace) -> None:
+    with running_exchange(ExchangeConfig(source(10**9, rate=100))) as exchange:
+        process = workspace.start(exchange)
+        wait_until(lambda: process.said("") or process.lines, "its first line")
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_an_exchange_that_is_not_there_is_retried_and_said(workspace: Workspace) -> None:
+    with running_exchange(ExchangeConfig(source(10))) as exchange:
+        environment = workspace.environment(exchange)
+    process = workspace.start(exchange_gone(environment), **environment)
+    line = process.wait_said("no connection to the venue")
+    assert "expected a WebSocket" in line["reason"]
+    assert process.health().status_code == httpx.codes.SERVICE_UNAVAILABLE
+    process.terminate()
+    assert process.wait() == 0
+
+
+def exchange_gone(environment: dict[str, str]) -> Any:
+    class Gone:
+        websocket_url = environment["K2_INGEST_URL"]
+        rest_url = environment["K2_INGEST_REST_URL"]
+
+    return Gone()
+
+
+@pytest.mark.faults
+def test_a_broker_that_goes_away_costs_nothing(tmp_path: Path) -> None:
+    with LocalKafka(tmp_path / "kafka") as broker:
+        workspace = Workspace(broker.bootstrap_servers, tmp_path)
+        with running_exchange(ExchangeConfig(source(10_000, rate=2_000))) as exchange:
+            process = workspace.start(exchange)
+            wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") > 1_000, "1,000 acknowledged")
+            broker.stop()
+            process.wait_said("no kafka broker answers")
+            assert process.health().status_code == httpx.codes.SERVICE_UNAVAILABLE
+            broker.start()
+            assert process.wait() == 0
+        assert len(process.said("no kafka broker answers")) == 1
+        assert len(process.said("kafka answers again")) == 1
+        assert set(stored(workspace.rows().to_pylist())) == made(10_000)
+
+
+@pytest.mark.faults
+def test_a_broker_that_stays_away_is_told_truthfully(tmp_path: Path) -> None:
+    with LocalKafka(tmp_path / "kafka") as broker:
+        workspace = Workspace(broker.bootstrap_servers, tmp_path)
+        with running_exchange(ExchangeConfig(source(10**9, rate=500))) as exchange:
+            process = workspace.start(exchange, K2_INGEST_FLUSH_TIMEOUT_S="1")
+            wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") > 100, "100 acknowledged")
+            broker.stop()
+            process.wait_said("no kafka broker answers")
+            wait_until(lambda: process.metric("k2_ingest_queue_records") > 10, "waiting records")
+            process.terminate()
+            assert process.wait() == 4
+        assert process.said("has not acknowledged")[0]["unacknowledged"] > 10
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "word"),
+    [
+        ("K2_INGEST_SOURCE", "nasdaq", "found 'nasdaq', expected one of binance"),
+        ("K2_PIPELINE_FILE", "/nowhere.yaml", "/nowhere.yaml"),
+        ("K2_INGEST_TIME_UNIT", "hour", "K2_INGEST_TIME_UNIT"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_exit_2(workspace: Workspace, variable: str, value: str, word: str) -> None:
+    environment = {"K2_INGEST_URL": "ws://127.0.0.1:9", "K2_INGEST_REST_URL": "http://127.0.0.1:9", variable: value}
+    process = workspace.start(exchange_gone(environment), **{variable: value})
+    assert process.wait() == 2
+    [line] = process.lines
+    assert word in line["message"]
+
+
+def test_a_source_is_chosen_by_name() -> None:
+    def one(name: str) -> dict[str, Any]:
+        return {"name": name, "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
+
+    document: dict[str, Any] = {"apiVersion": "k2.dev/v1alpha1", "kind": "K2Pipeline", "metadata": {"name": "x"}}
+    pipeline = parse_pipeline(document | {"spec": {"ingestion": [one("a"), one("b")]}})
+    assert choose_source(pipeline, "b").name == "b"
+    with pytest.raises(SpecError, match="found None, expected one of a, b"):
+        choose_source(pipeline, None)
