@@ -1,0 +1,66 @@
+"""Which pipeline `k2 up` runs: the user's file, widened by what a capture holds, written down for the services.
+
+Called by `k2 up`. Pure but for reading the user's file and writing the services' one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from k2_core.errors import SpecError
+from k2_core.spec import API_VERSION, KIND, Pipeline, load_pipeline, parse_pipeline
+
+DEFAULT_NAME: Final = "crypto"
+"""Of the pipeline that a capture without a file makes; that of manifests/pipeline.yaml, so that both share a folder."""
+
+
+def resolve(file: Path | None, captured_symbols: Iterable[str] = ()) -> Pipeline:
+    """Return the pipeline to run.
+
+    Args:
+        file: The user's, or None.
+        captured_symbols: Symbols of the captures to replay: the pipeline takes them all, whatever the file lists.
+
+    Raises:
+        SpecError: The file is wrong, or there is neither a file nor a capture.
+    """
+    symbols = list(captured_symbols)
+    if file is None and not symbols:
+        raise SpecError("-f", "nothing", "a pipeline file, such as manifests/pipeline.yaml")
+    if file is None:
+        return parse_pipeline(_document(symbols))
+    pipeline = load_pipeline(file)
+    return widened(pipeline, symbols) if symbols else pipeline
+
+
+def widened(pipeline: Pipeline, symbols: Iterable[str]) -> Pipeline:
+    """Return the pipeline with those symbols added to its first source that no source lists."""
+    listed = {symbol.name for source in pipeline.spec.ingestion for symbol in source.symbols}
+    missing = [{"name": symbol} for symbol in symbols if symbol not in listed]
+    if not missing:
+        return pipeline
+    document = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["spec"]["ingestion"][0]["symbols"] += missing
+    return parse_pipeline(document)
+
+
+def write(pipeline: Pipeline, path: Path) -> None:
+    """Write a pipeline as the file that services read; they never see half of it."""
+    document = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(yaml.safe_dump(document, sort_keys=False))
+    temporary.replace(path)
+
+
+def _document(symbols: list[str]) -> dict[str, object]:
+    source = {"name": "binance", "venue": "binance", "symbols": [{"name": symbol} for symbol in symbols]}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": DEFAULT_NAME},
+        "spec": {"ingestion": [source]},
+    }

@@ -1,0 +1,325 @@
+"""`k2 up`: a whole pipeline on this machine, from one file, until Ctrl-C.
+
+Owns the order of things: folder, disk, source, Kafka, services, the watch over them, and the ordered stop. How a stack
+is made of processes is `k2_cli.launch`'s, what `--once` does beyond is `k2_cli.replay`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from k2_cli import output, pipelines, source
+from k2_cli.exits import ExitCode
+from k2_cli.folder import DEFAULT_DIR, StateFolder
+from k2_cli.interrupts import Interrupts
+from k2_cli.launch import Exchange, LocalStack, needs_exchange
+from k2_cli.live import LiveFigures
+from k2_cli.scrape import Scraper
+from k2_cli.sizes import DiskBudget
+from k2_cli.stack import disk
+from k2_cli.supervisor import Supervisor
+from k2_cli.view import View, choose_view
+from k2_core.errors import SetupError, SpecError
+
+if TYPE_CHECKING:
+    from k2_cli.captured import Captured
+    from k2_core.spec import Pipeline
+
+EXAMPLE: Final = "Example:  k2 up -f manifests/pipeline.yaml --max-disk 5GB"
+DEVELOPMENT_KEY: Final = "k2-dev-api-key-2026"
+"""Opens an embedded pipeline's API, on loopback only; see `k2_query.settings`."""
+TICK_S: Final = 0.2
+FIGURES_EVERY_S: Final = 1.0
+DISK_EVERY_S: Final = 5.0
+READY_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for; see the command's help."""
+
+    file: Path | None
+    directory: Path
+    port: int | None
+    max_disk: str | None
+    captures: tuple[Path, ...]
+    speed: float | None
+    once: bool
+    json_output: bool
+    synthetic: bool
+    rate: float
+
+    def check(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            SpecError: Names the option.
+        """
+        if self.once and not self.captures:
+            raise SpecError("--once", "no --capture", "files to replay once")
+        if self.synthetic and self.captures:
+            raise SpecError("--synthetic", "--capture too", "one of them")
+        if self.speed is not None and not self.captures:
+            raise SpecError("--speed", "no --capture", "files to replay")
+
+    @property
+    def replay_speed(self) -> float:
+        """Multiple of the captured pace; 0 is full speed, the default of `--once`."""
+        if self.speed is not None:
+            return self.speed
+        return 0.0 if self.once else 1.0
+
+
+def up(  # noqa: PLR0913, PLR0917  # an option each
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="The pipeline, a K2Pipeline in YAML.")] = None,
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Folder of all state: Kafka, catalog, warehouse, logs.")
+    ] = DEFAULT_DIR,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the API, instead of the pipeline's.", min=1, max=65535)
+    ] = None,
+    max_disk: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Stop cleanly before the folder takes more, such as 5GB.")
+    ] = None,
+    capture: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE...", help="Replay raw captures (plain or .gz) as the source.")
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="", hidden=True)] = None,
+    *,
+    speed: Annotated[
+        float | None, typer.Option(help="Multiple of the captured pace; 0 is full speed.", min=0, show_default="1")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Replay the captures at full speed, commit everything, stop, and account.")
+    ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Synthetic trades without asking the live exchange.")
+    ] = False,
+    rate: Annotated[float, typer.Option(help="Synthetic trades a second.", min=0)] = 500.0,
+    json_output: Annotated[bool, typer.Option("--json", help="JSON on stdout, everything else on stderr.")] = False,
+) -> None:
+    """Run a pipeline on this machine: Kafka, ingest, sink, query API. Ctrl-C drains, commits and stops all of it."""
+    if more and not capture:
+        raise SpecError("arguments", repr(str(more[0])), "options only; captures come after --capture")
+    captures = (*(capture or ()), *(more or ()))
+    options = Options(file, directory, port, max_disk, captures, speed, once, json_output, synthetic, rate)
+    options.check()
+    raise typer.Exit(run(options))
+
+
+def run(options: Options) -> ExitCode:
+    """Run until done or stopped; returns the exit code.
+
+    Raises:
+        K2Error: It could not start, or could not go on.
+    """
+    captured = _read_captures(options.captures)
+    pipeline = pipelines.resolve(options.file, captured.symbols if captured else ())
+    folder = StateFolder(options.directory)
+    budget = DiskBudget.choose(options.max_disk, disk.used_bytes(folder.root), disk.free_bytes(folder.root))
+    interrupts = Interrupts()
+    with interrupts.installed(), ExitStack() as stack:
+        folder.acquire()
+        stack.callback(folder.release)
+        pipelines.write(pipeline, folder.pipeline_file)
+        session = Session(options, pipeline, folder, budget, interrupts)
+        try:
+            return session.run(captured)
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
+
+
+def _read_captures(files: tuple[Path, ...]) -> Captured | None:
+    if not files:
+        return None
+    from k2_cli.captured import read_captures  # noqa: PLC0415  # imports pyarrow, which live pipelines need not wait for
+
+    return read_captures(files)
+
+
+class Session:
+    """One run of `k2 up`.
+
+    Args:
+        options: What was asked for.
+        pipeline: What runs.
+        folder: Owned by this process.
+        budget: Of disk.
+        interrupts: Installed.
+    """
+
+    def __init__(
+        self, options: Options, pipeline: Pipeline, folder: StateFolder, budget: DiskBudget, interrupts: Interrupts
+    ) -> None:
+        self._options = options
+        self._pipeline = pipeline
+        self._folder = folder
+        self._budget = budget
+        self._interrupts = interrupts
+        self._disk_at = 0.0
+        self.supervisor = Supervisor(output.say)
+        self.stack = LocalStack(pipeline, folder, self.supervisor, options.port, output.say)
+        self.choice = source.Choice(source.Kind.LIVE, "")
+
+    def run(self, captured: Captured | None) -> ExitCode:
+        """Start, run and stop; returns the exit code."""
+        try:
+            if self._options.once and captured is not None:
+                code = self._replay(captured)
+            else:
+                self.start()
+                code = self._watch()
+        except BaseException:
+            self._stop()
+            raise
+        clean = self._stop()
+        return code if clean or code is not ExitCode.OK else ExitCode.NOT_WELL
+
+    def _replay(self, captured: Captured) -> ExitCode:
+        from k2_cli.replay import Replay  # noqa: PLC0415  # imports pyiceberg and DuckDB
+
+        kind = source.Kind.CAPTURE
+        asked = source.Asked(captures=True)
+        self.choice = source.decided(asked, self._folder.trades_kind(), str(self._folder.root)) or self.choice
+        self._folder.mark_trades(kind)
+        exchange = Exchange(self._options.captures, self._options.replay_speed, close_at_end=True)
+        account, verdict = Replay(self.stack, self.supervisor, self.check, output.say).run(captured, exchange)
+        tell_account(account.document(), json_output=self._options.json_output)
+        for line in verdict.complaints():
+            output.say(line)
+        return ExitCode.OK if verdict.exact else ExitCode.NOT_WELL
+
+    def start(self) -> None:
+        """Start everything, as much at once as dependencies allow."""
+        looking = self._look_for_source()
+        self.stack.start_kafka()
+        self.stack.start_readers()
+        self.choice = looking.result()
+        exchange = self._start_exchange() if needs_exchange(self.choice) else None
+        self._folder.mark_trades(self.choice.kind)
+        self.stack.start_ingest(exchange)
+        self.stack.write_run(self.choice)
+        output.say(f"source: {self._source_text()}")
+
+    def _look_for_source(self) -> Future[source.Choice]:
+        """Choose the source, in a thread while Kafka starts, as a look at the network may take 5 s."""
+        asked = source.Asked(captures=bool(self._options.captures), synthetic=self._options.synthetic)
+        held, name = self._folder.trades_kind(), str(self._folder.root)
+        future: Future[source.Choice] = Future()
+        decided = source.decided(asked, held, name)
+        if decided is not None:
+            future.set_result(decided)
+            return future
+        first = self._pipeline.spec.ingestion[0]
+        url = f"{first.url}/stream?streams={first.symbols[0].name.lower()}@trade"
+        pool = ThreadPoolExecutor(1, thread_name_prefix="k2-probe")
+        future = pool.submit(lambda: source.choose(source.probe(url), held, name))
+        pool.shutdown(wait=False)
+        return future
+
+    def _start_exchange(self) -> str:
+        options = self._options
+        first_ids: dict[str, int] = {}
+        if self.choice.kind is source.Kind.SYNTHETIC and self._folder.trades_kind() is not None:
+            from k2_cli.continuation import next_ids  # noqa: PLC0415  # imports the codec; a new folder has no need
+
+            first_ids = next_ids(self.stack.settings, self._pipeline)
+        return self.stack.start_exchange(
+            Exchange(options.captures, options.replay_speed, options.rate, first_ids, close_at_end=options.once)
+        )
+
+    def _source_text(self) -> str:
+        first = self._pipeline.spec.ingestion[0]
+        match self.choice.kind:
+            case source.Kind.LIVE:
+                return f"the live exchange at {first.url} ({self.choice.reason})"
+            case source.Kind.CAPTURE:
+                return f"K2's own exchange, replaying {len(self._options.captures)} capture(s)"
+        return f"K2's own exchange with synthetic trades ({self.choice.reason})"
+
+    def _watch(self) -> ExitCode:
+        """Show figures until somebody asks to stop, the disk is nearly full, or a process cannot be kept up."""
+        scraper, figures = Scraper(), LiveFigures()
+        terminal = sys.stdout.isatty()
+        started, announced, next_s = time.monotonic(), False, 0.0
+        with self._interrupts.patient(), choose_view(json_lines=self._options.json_output, terminal=terminal) as view:
+            while not self._interrupts.asked.wait(TICK_S):
+                if self.check():
+                    self.stack.write_run(self.choice)
+                if (now := time.monotonic()) < next_s:
+                    continue
+                next_s = now + FIGURES_EVERY_S
+                self._show(view, scraper, figures)
+                if not announced and scraper.healthy(self.stack.api_url) is None:
+                    announced = True
+                    self._announce()
+                elif not announced and now - started > READY_TIMEOUT_S:
+                    raise SetupError(f"the query service did not answer within {READY_TIMEOUT_S:g} s; see query.log")
+        scraper.close()
+        return ExitCode.OK
+
+    def _show(self, view: View, scraper: Scraper, figures: LiveFigures) -> None:
+        samples = {name: scraper.read(url) for name, url in self.stack.metrics_urls.items()}
+        view.show(figures.update(samples, time.monotonic(), time.time()), time.monotonic())
+
+    def check(self) -> bool:
+        """Look after processes and disk; returns whether a process was started again.
+
+        Raises:
+            SetupError: A process cannot be kept up, or the disk is nearly full.
+        """
+        if time.monotonic() - self._disk_at >= DISK_EVERY_S:
+            self._disk_at = time.monotonic()
+            reason = self._budget.exceeded(disk.used_bytes(self._folder.root), disk.free_bytes(self._folder.root))
+            if reason is not None:
+                raise SetupError(f"disk: {reason}; stopped cleanly, everything received is kept")
+        return self.supervisor.check()
+
+    def _announce(self) -> None:
+        url = self.stack.api_url
+        symbol = self._pipeline.spec.ingestion[0].symbols[0].name
+        query = f"curl -s -H 'X-API-Key: {DEVELOPMENT_KEY}' '{url}/v1/trades/recent?symbol={symbol}&limit=5'"
+        if self._options.json_output:
+            output.print_json({"api": url, "query": query, "source": self.choice.kind, "reason": self.choice.reason})
+            return
+        sys.stdout.write(f"API    {url}  (documentation: {url}/docs)\nquery  {query}\nstate  {self._folder.root}\n")
+        sys.stdout.flush()
+
+    def _stop(self) -> bool:
+        """Stop everything in order; returns whether every process ended well. Another interrupt kills.
+
+        Raises:
+            KeyboardInterrupt: It was killed.
+        """
+        try:
+            statuses = self.supervisor.stop()
+        except KeyboardInterrupt:
+            self.supervisor.kill()
+            raise
+        bad = {name: status for name, status in statuses.items() if name not in _ANY_END and status not in _WELL}
+        for name, status in bad.items():
+            output.say(f"{name} ended with {status} instead of 0; {_KEPT}")
+        return not bad
+
+
+_ANY_END: Final = frozenset({"kafka", "exchange"})
+"""A JVM says 143 after SIGTERM; what an exchange says does not matter."""
+_WELL: Final = frozenset({0, None})
+_KEPT: Final = "what Kafka has is kept and committed after the next start"
+
+
+def tell_account(account: Mapping[str, float | int | None], *, json_output: bool) -> None:
+    """Print what became of a replay."""
+    if json_output:
+        output.print_json(account)
+    else:
+        output.print_table(list(account), [list(account.values())])
