@@ -80,6 +80,8 @@ def id_spaces(rows: pa.Table) -> dict[IdSpace, Int64s]:
         codes = codes * max(len(values[-1]), 1) + coded.indices.to_numpy()
     numbered = np.flatnonzero(pc.is_valid(rows.column("sequence")).to_numpy())
     order = numbered[np.argsort(codes[numbered], kind="stable")]
+    if not order.size:
+        return {}
     ordered = codes[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     return {

@@ -1,0 +1,239 @@
+"""Commits on a real catalog: two writers, lost answers, locked and foreign tables."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.catalog import Catalog
+from sqlalchemy.exc import OperationalError
+
+from k2_core.errors import CatalogUnavailableError, StateError
+from k2_core.records import TRADES
+from k2_core.state import SNAPSHOT_KEY, STATE_KEY, CommitState
+from k2_core.tables import open_catalog
+from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_sink.commit import ATTEMPTS, BATCH_KEY, Committed, Owner, TableWriter
+from k2_sink.files import FileWriter, sort_rows
+from k2_sink.protocol import Claim, Span, Superseded
+from support.lake import by_message_id, committed_state, lake_settings, records_of, table_form, table_rows, trades_table
+from support.records import Record, make_trades
+
+TOPIC = TopicName("market.crypto.trades.binance")
+OWNER = Owner("uid", "cluster")
+
+
+def writer(folder: Path, catalog: Catalog | None = None, owner: Owner = OWNER) -> TableWriter:
+    return TableWriter(catalog or open_catalog(lake_settings(folder)), "market", TRADES, owner, sleep=lambda _: None)
+
+
+def claim(start: int, end: int, *, partition: int = 0, batch_id: str = "b") -> Claim:
+    at = (TOPIC, Partition(partition))
+    return Claim("cluster", {TOPIC: TopicId("id")}, {at: Span(Offset(start), Offset(end))}, batch_id)
+
+
+def write(to: TableWriter, trades: list[Record], name: str) -> list[Any]:
+    groups = sort_rows(table_form(trades))
+    return [FileWriter(to.table, 3).write(group, f"{name}-{number}") for number, group in enumerate(groups)]
+
+
+class Faulty:
+    """A real catalog whose commits can be made to go wrong, before or after they took place."""
+
+    def __init__(self, real: Catalog) -> None:
+        self._commit = real.commit_table
+        self.before: list[Callable[[], None]] = []
+        self.after: list[Callable[[], None]] = []
+        setattr(real, "commit_table", self.commit_table)  # noqa: B010  # an assignment would not type-check
+        self.catalog = real
+
+    def commit_table(self, *arguments: Any) -> Any:
+        if self.before:
+            self.before.pop(0)()
+        answer = self._commit(*arguments)
+        if self.after:
+            self.after.pop(0)()
+        return answer
+
+
+def lose_the_answer() -> None:
+    raise OperationalError("COMMIT", {}, Exception("the server closed the connection"))
+
+
+def test_rows_and_state_arrive_in_one_snapshot(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    trades = make_trades(100, seed=1)
+    done = ours.commit(claim(0, 100), write(ours, trades, "a"))
+    assert isinstance(done, Committed)
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+    table = trades_table(tmp_path)
+    assert table is not None
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    assert snapshot.summary is not None
+    summary = snapshot.summary.additional_properties
+    properties = table.metadata.properties
+    assert summary[STATE_KEY] == properties[STATE_KEY] == done.state.dump()
+    assert summary[BATCH_KEY] == "b"
+    assert properties[SNAPSHOT_KEY] == f"{snapshot.snapshot_id}@{snapshot.sequence_number}"
+    assert done.snapshot_id == snapshot.snapshot_id
+
+
+def test_a_batch_of_no_rows_still_makes_a_snapshot_with_its_state(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    assert isinstance(ours.commit(claim(0, 5), []), Committed)
+    assert committed_state(tmp_path) is not None
+    assert isinstance(ours.commit(claim(5, 9), []), Committed)
+
+
+def test_of_two_writers_with_the_same_offsets_one_lands_and_the_other_is_told(tmp_path: Path) -> None:
+    first, second = writer(tmp_path), writer(tmp_path)
+    trades = make_trades(50, seed=2)
+    files = write(first, trades, "a"), write(second, trades, "b")
+    assert isinstance(first.commit(claim(0, 50), files[0]), Committed)
+    assert second.commit(claim(0, 50), files[1]) == Superseded({(TOPIC, Partition(0)): Offset(50)})
+    assert len(table_rows(tmp_path)) == 50
+
+
+def test_a_writer_overtaken_between_load_and_commit_goes_on_with_its_own_partition(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    slow, fast = writer(tmp_path, faulty.catalog), writer(tmp_path)
+    trades = make_trades(100, seed=3)
+    mine, theirs = trades[:50], trades[50:]
+
+    def overtake() -> None:
+        assert isinstance(fast.commit(claim(0, 50, partition=1), write(fast, theirs, "fast")), Committed)
+
+    faulty.before.append(overtake)
+    assert isinstance(slow.commit(claim(0, 50), write(slow, mine, "slow")), Committed)
+    assert slow.failures == {"conflict": 1}
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+    state = committed_state(tmp_path)
+    assert state is not None
+    assert {number: at.next for number, at in state.topics[TOPIC].partitions.items()} == {0: 50, 1: 50}
+
+
+def test_a_writer_overtaken_on_its_own_partition_drops_its_batch(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    zombie, heir = writer(tmp_path, faulty.catalog), writer(tmp_path)
+    trades = make_trades(50, seed=4)
+
+    def overtake() -> None:
+        assert isinstance(heir.commit(claim(0, 50), write(heir, trades, "heir")), Committed)
+
+    faulty.before.append(overtake)
+    assert isinstance(zombie.commit(claim(0, 30), write(zombie, trades[:30], "zombie")), Superseded)
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+
+
+def test_a_commit_whose_answer_was_lost_is_found_to_have_landed(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours = writer(tmp_path, faulty.catalog)
+    trades = make_trades(50, seed=5)
+    faulty.after.append(lose_the_answer)
+    assert isinstance(ours.commit(claim(0, 50), write(ours, trades, "a")), Committed)
+    assert ours.failures == {"unknown": 1, "landed_unseen": 1}
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+
+
+def test_a_commit_that_never_got_through_is_made_again(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours = writer(tmp_path, faulty.catalog)
+    trades = make_trades(50, seed=6)
+    faulty.before += [lose_the_answer, lose_the_answer]
+    assert isinstance(ours.commit(claim(0, 50), write(ours, trades, "a")), Committed)
+    assert ours.failures == {"unknown": 2}
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+
+
+def test_a_catalog_that_never_answers_clearly_is_given_up_and_the_same_files_land_later(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours = writer(tmp_path, faulty.catalog)
+    files = write(ours, make_trades(50, seed=7), "a")
+    faulty.before += [lose_the_answer] * ATTEMPTS
+    with pytest.raises(CatalogUnavailableError, match=f"no clear answer in {ATTEMPTS} attempts"):
+        ours.commit(claim(0, 50), files)
+    assert isinstance(ours.commit(claim(0, 50), files), Committed)
+    assert len(table_rows(tmp_path)) == 50
+
+
+def test_a_locked_catalog_heals(tmp_path: Path) -> None:
+    settings = lake_settings(tmp_path, catalog_uri=f"sqlite:///{tmp_path}/catalog.db?timeout=0.05")
+    lock = None
+
+    def release(_: float) -> None:
+        if lock is not None:
+            lock.rollback()
+
+    ours = TableWriter(open_catalog(settings), "market", TRADES, OWNER, sleep=release)
+    files = write(ours, make_trades(50, seed=8), "a")
+    lock = sqlite3.connect(tmp_path / "catalog.db")
+    lock.execute("BEGIN EXCLUSIVE")
+    assert isinstance(ours.commit(claim(0, 50), files), Committed)
+    lock.close()
+    assert ours.failures == {"unknown": 1}
+    assert len(table_rows(tmp_path)) == 50
+
+
+def test_another_pipelines_table_is_refused(tmp_path: Path) -> None:
+    writer(tmp_path)
+    with pytest.raises(StateError, match="found pipeline uid, expected other"):
+        writer(tmp_path, owner=Owner("other", "cluster")).load()
+
+
+def test_rows_of_another_tool_without_a_state_are_refused(tmp_path: Path) -> None:
+    table = writer(tmp_path).table
+    table.append(table_form(make_trades(5, seed=9)))
+    with pytest.raises(StateError, match="k2 adopt"):
+        writer(tmp_path).load()
+
+
+def test_a_snapshot_of_another_tool_on_top_changes_nothing(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    ours.commit(claim(0, 50), write(ours, make_trades(50, seed=10), "a"))
+    ours.table.append(table_form(make_trades(5, symbols=("OTHER",), seed=11)))
+    assert isinstance(
+        ours.commit(claim(50, 50 + 7), write(ours, make_trades(7, symbols=("X",), seed=1), "b")), Committed
+    )
+    assert len(table_rows(tmp_path)) == 62
+
+
+def test_a_table_rolled_back_by_another_tool_is_refused(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    first = ours.commit(claim(0, 50), write(ours, make_trades(50, seed=12), "a"))
+    ours.commit(claim(50, 60), [])
+    assert isinstance(first, Committed)
+    ours.table.manage_snapshots().set_current_snapshot(first.snapshot_id).commit()
+    with pytest.raises(StateError, match="rolled back by another tool"):
+        ours.commit(claim(60, 70), [])
+
+
+def test_expired_snapshots_do_not_matter(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    first = ours.commit(claim(0, 50), write(ours, make_trades(50, seed=12), "a"))
+    assert isinstance(first, Committed)
+    ours.table.append(table_form(make_trades(5, symbols=("OTHER",), seed=11)))
+    ours.table.maintenance.expire_snapshots().by_id(first.snapshot_id).commit()
+    assert isinstance(ours.commit(claim(50, 60), []), Committed)
+
+
+def test_garbage_in_the_properties_is_named(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    with ours.table.transaction() as transaction:
+        transaction.set_properties({SNAPSHOT_KEY: "yesterday"})
+    with pytest.raises(StateError, match="found 'yesterday'"):
+        ours.load()
+
+
+def test_a_dropped_table_is_named(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    open_catalog(lake_settings(tmp_path)).drop_table(("market", "trades"))
+    with pytest.raises(StateError, match=r"table market\.trades: found none"):
+        ours.load()
+
+
+def test_an_empty_table_stands_at_the_beginning(tmp_path: Path) -> None:
+    assert writer(tmp_path).load()[1] == CommitState("cluster")
