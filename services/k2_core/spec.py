@@ -252,6 +252,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _spec_error(errors: list[ErrorDetails]) -> SpecError:
+    errors = [error for error in errors if not _is_echo(error)]
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     match first["type"]:
@@ -265,6 +266,11 @@ def _spec_error(errors: list[ErrorDetails]) -> SpecError:
         case _:
             found, expected = _shown(first["input"]), _lower_first(first["msg"]).removeprefix("input should be ")
     return SpecError(_dotted(first["loc"]), found, expected + more)
+
+
+def _is_echo(error: ErrorDetails) -> bool:
+    """Whether it only repeats another: pydantic counts wrong items as missing, so a list with one is "too short"."""
+    return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
 def _shown(value: object) -> str:
