@@ -1,0 +1,72 @@
+"""The process `python -m k2_query`: settings and pipeline in, the API until SIGTERM, exit 0."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from typing import Final
+
+import uvicorn
+
+from k2_core.config import read_settings
+from k2_core.errors import PermanentError, SetupError
+from k2_core.logs import configure
+from k2_core.spec import load_pipeline
+from k2_query.app import create_app
+from k2_query.auth import key_ring
+from k2_query.runner import Runner
+from k2_query.runtime import Runtime
+from k2_query.settings import QuerySettings
+
+DRAIN_S: Final = 10
+"""For answers under way when SIGTERM comes: the default time-out of a query."""
+_BACKLOG: Final = 1024
+_log = logging.getLogger("k2_query")
+
+
+def main() -> int:
+    """Run the service; returns the exit code."""
+    try:
+        settings = read_settings(QuerySettings)
+        configure("k2-query", settings.log_level)
+        pipeline = load_pipeline(settings.pipeline_file)
+        app = create_app(
+            Runtime(settings, pipeline),
+            key_ring(settings),
+            Runner(settings.query_concurrency, settings.query_timeout_s),
+        )
+        listener = _listen(settings.listen_host, settings.port_for(pipeline.spec.query))
+    except PermanentError as error:
+        print(f"k2-query: {error}", file=sys.stderr)  # noqa: T201  # before, or instead of, the log
+        return 2
+    host, port = listener.getsockname()[:2]
+    _log.info("listening", extra={"host": host, "port": port})
+    _serve(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S), listener)
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound, so that the port is known, and a taken one is one clear line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SetupError(f"API port: found {host}:{port} in use ({error.strerror}), expected it free") from error
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _serve(config: uvicorn.Config, listener: socket.socket) -> None:
+    """Serve until a signal. The server raises it again once it has drained; here that is a normal end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
