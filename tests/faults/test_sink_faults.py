@@ -1,0 +1,150 @@
+"""The sink while things break: killed, doubled, stopped and woken, without a disk, a catalog or a broker."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_sink.consumer import SESSION_TIMEOUT_S
+from support.records import Record, make_trades
+from support.sink import SinkProcess, SinkWorkspace, wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+SYMBOLS = tuple(f"S{number}USDT" for number in range(12))
+
+
+@pytest.fixture
+def work(kafka: LocalKafka, tmp_path: Path) -> Iterator[SinkWorkspace]:
+    workspace = SinkWorkspace(kafka.bootstrap_servers, tmp_path)
+    yield workspace
+    workspace.close()
+
+
+@contextmanager
+def producing(work: SinkWorkspace, trades: list[Record], slices: int) -> Iterator[None]:
+    """Produce trades from a thread, a slice after the other, while something else goes on."""
+
+    def produce() -> None:
+        for number in range(slices):
+            work.produce(trades[number::slices])
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def finish(work: SinkWorkspace, trades: list[Record]) -> None:
+    """Let one more sink take in what is left, and judge."""
+    work.close()
+    work.run_to_end()
+    work.check(trades)
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_killed_at_random_moments_it_neither_loses_nor_doubles(work: SinkWorkspace, seed: int) -> None:
+    draw = random.Random(seed)  # noqa: S311  # not for secrets
+    trades = make_trades(12_000, symbols=SYMBOLS, seed=seed)
+    with producing(work, trades, 60):
+        for _ in range(4):
+            sink = work.start()
+            sink.wait_said("partitions taken")
+            time.sleep(draw.uniform(0.0, 1.5))
+            sink.kill()
+    finish(work, trades)
+
+
+def test_two_at_once_share_the_work_and_one_may_die(work: SinkWorkspace) -> None:
+    trades = make_trades(12_000, symbols=SYMBOLS, seed=13)
+    with producing(work, trades, 80):
+        first, second = work.start(), work.start()
+        first.wait_said("committed")
+        second.wait_said("committed")
+        first.kill()
+        second.wait_said("committed", 3)
+    finish(work, trades)
+
+
+def test_a_sink_that_slept_through_its_replacement_commits_nothing(work: SinkWorkspace) -> None:
+    work.sink = {"commitIntervalSeconds": 2}
+    trades = make_trades(4_000, symbols=SYMBOLS, seed=14)
+    zombie = work.start()
+    zombie.wait_said("partitions taken")
+    work.produce(trades[:1_000])
+    wait_until(lambda: zombie.metric("k2_sink_records_read_total") >= 1_000, "the first sink to have read")
+    zombie.signal(signal.SIGSTOP)
+    before = work.committed()
+    heir = work.start()
+    work.produce(trades[1_000:])
+    wait_until(lambda: work.committed() == 4_000, f"the heir to commit all, from {before}", 6 * SESSION_TIMEOUT_S)
+    zombie.signal(signal.SIGCONT)
+    more = make_trades(500, symbols=("LATEUSDT",), seed=15)
+    work.produce(more)
+    wait_until(lambda: work.committed() == 4_500, "both to go on")
+    assert heir.process.poll() is None
+    finish(work, trades + more)
+
+
+def test_a_warehouse_that_cannot_be_written_heals_and_loses_nothing(work: SinkWorkspace) -> None:
+    trades = make_trades(2_000, symbols=SYMBOLS, seed=16)
+    work.produce(trades[:1_000])
+    work.run_to_end()
+    data = work.folder / f"warehouse/{work.namespace}/trades/data"
+    data.rename(data.with_name("away"))
+    data.write_text("no folder")
+    sink = work.start()
+    work.produce(trades[1_000:])
+    sink.wait_said("commit: will be tried again")
+    assert sink.get("/health").status_code == 503
+    assert "expected room to write" in sink.get("/health").json()["checks"]["commit"]
+    data.unlink()
+    data.with_name("away").rename(data)
+    wait_until(lambda: work.committed() == 2_000, "the rest to be committed")
+    wait_until(lambda: sink.get("/health").status_code == 200, "health to come back")
+    assert sink.terminate() == 0
+    work.check(trades)
+
+
+def test_a_locked_catalog_heals_and_loses_nothing(work: SinkWorkspace) -> None:
+    trades = make_trades(1_000, symbols=SYMBOLS, seed=17)
+    sink: SinkProcess = work.start(K2_CATALOG_URI=f"sqlite:///{work.folder}/catalog.db?timeout=0.1")
+    sink.wait_said("partitions taken")
+    lock = sqlite3.connect(work.folder / "catalog.db", timeout=30)
+    lock.execute("BEGIN EXCLUSIVE")
+    work.produce(trades)
+    sink.wait_said("no clear answer", 2)
+    lock.rollback()
+    lock.close()
+    wait_until(lambda: work.committed() == 1_000, "the commit after the lock")
+    assert sink.terminate() == 0
+    work.check(trades)
+
+
+def test_a_broker_that_dies_and_comes_back_loses_nothing(tmp_path: Path) -> None:
+    trades = make_trades(2_000, symbols=SYMBOLS, seed=18)
+    with LocalKafka(tmp_path / "kafka") as kafka:
+        work = SinkWorkspace(kafka.bootstrap_servers, tmp_path)
+        try:
+            sink = work.start()
+            work.produce(trades[:1_000])
+            wait_until(lambda: work.committed() == 1_000, "the first half")
+            kafka.process.kill()
+            kafka.start()
+            work.produce(trades[1_000:])
+            wait_until(lambda: work.committed() == 2_000, "the second half")
+            assert sink.terminate() == 0
+            work.check(trades)
+        finally:
+            work.close()

@@ -1,0 +1,201 @@
+"""A pipeline's topic, sink processes on it, and the judgement of what they did, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from confluent_kafka import Producer
+
+from k2_core.config import ServiceSettings
+from k2_core.kafka import KafkaAdmin
+from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic, partition_of
+from k2_core.types import Partition, Symbol, TopicName
+from support.lake import by_message_id, committed_state, lake_environment, lake_settings, records_of, table_rows
+from support.records import Record, encode
+
+PATIENCE_S = 90.0
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
+    """Wait for a condition, or fail saying which."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"waited {timeout_s} s in vain for: {what}")
+        time.sleep(0.02)
+
+
+class SinkProcess:
+    """A running `python -m k2_sink`."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "k2_sink"], env={**os.environ, **environment}, stderr=stderr
+            )
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged."""
+        whole = self.log.read_bytes().rpartition(b"\n")[0].splitlines()
+        return [json.loads(line) for line in whole if line.startswith(b"{")]
+
+    def said(self, message: str) -> list[dict[str, Any]]:
+        """Return its log lines with this in the message."""
+        return [line for line in self.lines if message in line["message"]]
+
+    def wait_said(self, message: str, count: int = 1) -> None:
+        """Return when it has logged this so often."""
+        wait_until(lambda: len(self.said(message)) >= count or self.process.poll() is not None, f"log line {message!r}")
+        assert len(self.said(message)) >= count, f"ended without {message!r}:\n{self.log.read_text()}"
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask its health server."""
+        self.wait_said("sink ready")
+        return httpx.get(f"http://127.0.0.1:{self.said('sink ready')[0]['metrics_port']}{path}")
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a series over its labels."""
+        lines = self.get("/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + " ", name + "{")))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Return its exit status once it has one."""
+        return self.process.wait(PATIENCE_S)
+
+    def terminate(self) -> int:
+        """Ask it to drain, and return its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it without warning, if it still runs."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+
+@dataclass
+class SinkWorkspace:
+    """One pipeline: its topics on a Kafka, its lake in a folder, its sinks."""
+
+    bootstrap_servers: str
+    folder: Path
+    partitions: int = 4
+    sink: Mapping[str, Any] = field(default_factory=lambda: {"commitIntervalSeconds": 0.5})
+    namespace: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:12]}")
+    sinks: list[SinkProcess] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.settings = lake_settings(self.folder, kafka_bootstrap_servers=self.bootstrap_servers)
+        self.admin.ensure_topics({self.topic: self.partitions, dead_letter_topic(self.topic): DEAD_LETTER_PARTITIONS})
+        self.producer = Producer(
+            {"bootstrap.servers": self.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5}
+        )
+
+    @property
+    def admin(self) -> KafkaAdmin:
+        """Return an admin client of the pipeline's Kafka."""
+        return KafkaAdmin(ServiceSettings.model_validate({"kafka_bootstrap_servers": self.bootstrap_servers}))
+
+    @property
+    def topic(self) -> TopicName:
+        """The topic of its trades."""
+        return TopicName(f"{self.namespace}.crypto.trades.binance")
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the variables of its sink."""
+        source = {
+            "name": "binance",
+            "venue": "binance",
+            "partitions": self.partitions,
+            "symbols": [{"name": "BTCUSDT"}],
+        }
+        document = {
+            "apiVersion": "k2.dev/v1alpha1",
+            "kind": "K2Pipeline",
+            "metadata": {"name": "test"},
+            "spec": {"namespace": self.namespace, "ingestion": [source], "sink": dict(self.sink)},
+        }
+        path = self.folder / "pipeline.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return {
+            "K2_PIPELINE_FILE": str(path),
+            "K2_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            **lake_environment(self.folder),
+            **more,
+        }
+
+    def start(self, **more: str) -> SinkProcess:
+        """Start one more sink."""
+        process = SinkProcess(self.environment(**more), self.folder / f"sink-{len(self.sinks)}.log")
+        self.sinks.append(process)
+        return process
+
+    def run_to_end(self) -> SinkProcess:
+        """Run a sink until all that is in the log is committed."""
+        process = self.start(K2_SINK_STOP_AT_END="true")
+        assert process.wait() == 0, process.log.read_text()
+        return process
+
+    def produce(self, trades: Sequence[Record]) -> None:
+        """Write trades to their partitions; they are acknowledged when this returns."""
+        for trade in trades:
+            self.produce_value(encode(trade), int(partition_of(Symbol(trade["symbol"]), self.partitions)))
+        assert self.producer.flush(PATIENCE_S) == 0
+
+    def produce_value(self, value: bytes | None, partition: int = 0) -> None:
+        """Write any bytes; call `producer.flush` when done."""
+        self.producer.produce(self.topic, value=value, partition=partition)
+        self.producer.poll(0)
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self.sinks:
+            process.kill()
+
+    def committed(self) -> int:
+        """Return how many offsets the table has taken in."""
+        state = committed_state(self.folder, self.namespace)
+        if state is None or self.topic not in state.topics:
+            return 0
+        return sum(at.next - at.origin for at in state.topics[self.topic].partitions.values())
+
+    def check(self, trades: Sequence[Record], **counts: int) -> None:
+        """Check that the table holds exactly these trades, each once, and that every offset is accounted for.
+
+        Args:
+            trades: What must be in the table.
+            counts: Expected sums over partitions of `duplicates`, `dead_letters`, `markers`; 0 unless given.
+        """
+        rows = table_rows(self.folder, self.namespace)
+        assert by_message_id(records_of(rows)) == by_message_id(list(trades))
+        positions = list(
+            zip(rows.column("kafka_partition").to_pylist(), rows.column("kafka_offset").to_pylist(), strict=True)
+        )
+        assert len(set(positions)) == len(positions)
+        state = committed_state(self.folder, self.namespace)
+        assert state is not None
+        partitions = state.topics[self.topic].partitions
+        ends = self.admin.stable_ends(self.topic, [Partition(number) for number in range(self.partitions)])
+        for number, at in partitions.items():
+            assert at.next == ends[number]
+            assert at.rows() == sum(partition == number for partition, _ in positions)
+        found = {name: sum(getattr(at, name) for at in partitions.values()) for name in ("duplicates", "dead_letters")}
+        assert found == {name: counts.get(name, 0) for name in found}
