@@ -100,7 +100,7 @@ class IntervalSet:
 
 
 def increasing(values: Int64s) -> bool:
-    """Return whether each value is larger than the one before, as a venue's ids nearly always are: then none repeats."""
+    """Return whether each value is larger than the one before, as ids nearly always are: then none repeats."""
     return bool(np.all(values[1:] > values[:-1]))
 
 
