@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,8 @@ LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 _NUMBER_COLUMNS: Final = ("price", "quantity", "bid_price", "bid_quantity", "ask_price", "ask_quantity")
 _TIME_COLUMNS: Final = ("exchange_timestamp", "receive_timestamp")
+_LAST_SEQUENCE: Final = 2**63 - 2
+"""So that the end of a half-open range of sequences is an int64 too (`k2_core.intervals`)."""
 _TEXT_COLUMNS: Final = ("message_id", "symbol")
 _SIDES: Final = pa.array(["buy", "sell"])
 
@@ -31,7 +33,7 @@ def find_invalid(rows: pa.Table) -> Mapping[int, tuple[str, str]]:
     if not rows.num_rows:
         return {}
     found: dict[int, tuple[str, str]] = {}
-    for problems in (_numbers(rows), _times(rows), _texts(rows), _sides(rows)):
+    for problems in (_numbers(rows), _times(rows), _sequences(rows), _texts(rows), _sides(rows)):
         for row, problem in problems:
             found.setdefault(row, problem)
     return found
@@ -61,6 +63,13 @@ def _times(rows: pa.Table) -> Iterator[tuple[int, tuple[str, str]]]:
             yield row, (f"{name}_range", f"found {name} {value} us since 1970, {expected}")
 
 
+def _sequences(rows: pa.Table) -> Iterator[tuple[int, tuple[str, str]]]:
+    column = _column(rows, "sequence")
+    if column is not None:
+        for row, value in _outside(column, 0, _LAST_SEQUENCE):
+            yield row, ("sequence_range", f"found sequence {value}, expected 0 to {_LAST_SEQUENCE}")
+
+
 def _texts(rows: pa.Table) -> Iterator[tuple[int, tuple[str, str]]]:
     for name in _TEXT_COLUMNS:
         column = _column(rows, name)
@@ -83,7 +92,7 @@ def _column(rows: pa.Table, name: str) -> pa.ChunkedArray | None:
     return rows.column(name) if name in rows.schema.names else None
 
 
-def _outside(column: pa.ChunkedArray, low: object, high: object) -> Iterator[tuple[int, Decimal]]:
+def _outside(column: pa.ChunkedArray, low: object, high: object) -> Iterator[tuple[int, Any]]:
     """Yield the rows whose value is below `low` or above `high`; looks at single rows only if there is one."""
     extremes = pc.min_max(column).as_py()
     if extremes["min"] is None or (extremes["min"] >= low and extremes["max"] <= high):
