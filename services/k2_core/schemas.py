@@ -18,6 +18,8 @@ from k2_core.records import RECORD_TYPES, RecordType
 from k2_core.types import TopicName
 
 REQUEST_TIMEOUT_S: Final = 10.0
+_UNKNOWN_SCHEMA: Final = 40403
+"""Confluent's code for an id that nobody registered (https://docs.confluent.io/platform/current/schema-registry)."""
 
 
 class SchemaSource(Protocol):
@@ -69,22 +71,26 @@ class RegistrySchemas:
     """
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S)
+        # Asked a few times in a process's life: no connection is kept, so none can go stale or stay open.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, limits=limits)
         self.breaker = CircuitBreaker("schema_registry", failure_threshold=3, cooldown_s=5)
 
     def by_id(self, schema_id: int) -> Mapping[str, Any]:
         """See `SchemaSource.by_id`."""
-        answer = self._ask("GET", f"schemas/ids/{schema_id}")
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        document = self._document(self._ask("GET", f"schemas/ids/{schema_id}"))
+        if document.get("error_code") == _UNKNOWN_SCHEMA:
             raise RecordError("unknown_schema_id", f"found schema id {schema_id}, expected one that is registered")
-        schema: dict[str, Any] = json.loads(self._accepted(answer).json()["schema"])
+        kind = document.get("schemaType", "AVRO")  # left out for Avro
+        schema = json.loads(document["schema"]) if kind == "AVRO" else None
+        if not isinstance(schema, dict):
+            raise RecordError("foreign_schema", f"found schema id {schema_id} of {kind}, expected a record of AVRO")
         return schema
 
     def id_for(self, topic: TopicName, record_type: RecordType) -> int:
         """See `SchemaSource.id_for`."""
         body = {"schemaType": "AVRO", "schema": json.dumps(record_type.avro)}
-        answer = self._accepted(self._ask("POST", f"subjects/{topic}-value/versions", body))
-        return int(answer.json()["id"])
+        return int(self._document(self._ask("POST", f"subjects/{topic}-value/versions", body))["id"])
 
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> httpx.Response:
         with self.breaker.guard():
@@ -96,7 +102,17 @@ class RegistrySchemas:
                 raise RetryableError(f"schema registry {self._client.base_url}: found HTTP {answer.status_code}")
             return answer
 
-    def _accepted(self, answer: httpx.Response) -> httpx.Response:
-        if answer.is_error:
-            raise SchemaError(f"schema registry refused {answer.url.path}: HTTP {answer.status_code} {answer.text}")
-        return answer
+    def _document(self, answer: httpx.Response) -> Mapping[str, Any]:
+        """Return what the registry says, be it that there is no such schema; any other refusal is for people to heal.
+
+        A 404 alone says nothing of the schema: a wrong base URL gives it too, and must not send good records away.
+        """
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        code = document.get("error_code") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or (answer.is_error and code != _UNKNOWN_SCHEMA):
+            found = f"HTTP {answer.status_code} {answer.text[:500]}"
+            raise SchemaError(f"schema registry {answer.url}: found {found}, expected an answer of Confluent's API")
+        return document
