@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the session's Kafka, topics in it, and the proof that no child process survives."""
+"""Fixtures of all tests: the session's Kafka and schema registry, topics, the proof that no child process survives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import psutil
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
+from support import registry as registries
 from support.kafka import TopicFactory, start_or_skip
+from support.registry import LocalRegistry
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,15 @@ def topic_factory(kafka: LocalKafka) -> Iterator[TopicFactory]:
     factory = TopicFactory(kafka.bootstrap_servers)
     yield factory
     factory.delete_all()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
+    """A running schema registry for the whole session: tests must not stop it."""
+    server = LocalRegistry(tmp_path_factory.mktemp("registry"))
+    registries.start_or_skip(server)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)
