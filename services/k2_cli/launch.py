@@ -102,6 +102,7 @@ class LocalStack:
         self._kafka: LocalKafka | None = None
         self._ports: set[int] = {self.api_port}
         self._environment: dict[str, str] = {}
+        self._exchange_port = 0
         self._require_free(self.api_port)
 
     @property
@@ -134,23 +135,30 @@ class LocalStack:
     def _service_environment(self, bootstrap: str) -> dict[str, str]:
         return service_environment(self.pipeline, self._folder, bootstrap, self._folder.pipeline_file, os.environ)
 
-    def start_readers(self, more: Mapping[str, str] | None = None, sink_stop_s: float = SINK_STOP_S) -> None:
-        """Start the sinks and the query service.
+    def start_sinks(self, more: Mapping[str, str] | None = None, stop_s: float = SINK_STOP_S) -> None:
+        """Start the sinks.
 
         Args:
-            more: Environment beyond the usual, for the sinks.
-            sink_stop_s: How long the sinks may take to drain before they are killed.
+            more: Environment beyond the usual.
+            stop_s: How long they may take to drain before they are killed.
         """
         draining = "reading to the end, committing"
         for number in range(self.pipeline.spec.sink.replicas):
-            self._start(Service(f"sink-{number}", "k2_sink", STAGE_SINK, sink_stop_s, more or {}, draining))
+            self._start(Service(f"sink-{number}", "k2_sink", STAGE_SINK, stop_s, more or {}, draining))
+
+    def start_query(self) -> None:
+        """Start the query service."""
         query = {"K2_PORT": str(self.api_port), "K2_EMBEDDED": "true"}
         self._start(Service("query", "k2_query", STAGE_READERS, READER_STOP_S, query, url=self.api_url))
 
-    def start_exchange(self, exchange: Exchange) -> str:
-        """Start K2's own exchange; returns its `host:port`."""
-        port = self._free_port("exchange")
-        options = ["--port", str(port), "--start-clients", str(len(self.pipeline.spec.ingestion))]
+    def choose_exchange(self) -> str:
+        """Return the `host:port` that K2's own exchange will have: who connects to it need not wait for its start."""
+        self._exchange_port = self._free_port("exchange")
+        return f"{ports.LOOPBACK}:{self._exchange_port}"
+
+    def start_exchange(self, exchange: Exchange) -> None:
+        """Start K2's own exchange, on the port that was chosen."""
+        options = ["--port", str(self._exchange_port), "--start-clients", str(len(self.pipeline.spec.ingestion))]
         options += ["--close-at-end"] if exchange.close_at_end else ["--keep-open"]
         if exchange.captures:
             options += [part for file in exchange.captures for part in ("--capture", str(file.absolute()))]
@@ -162,7 +170,6 @@ class LocalStack:
         command = [sys.executable, "-m", "k2_cli", "exchange", *options]
         process = self._process("exchange", command, dict(self._environment), READER_STOP_S)
         self._supervisor.start(Child("exchange", ProcessUnit(process), STAGE_READERS))
-        return f"{ports.LOOPBACK}:{port}"
 
     def start_ingest(self, exchange: str | None, *, stop_at_end: bool = False) -> list[Child]:
         """Start one ingest for each source.

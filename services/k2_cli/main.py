@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-from k2_cli import exchange, output, up
+from k2_cli import audit, exchange, lag, output, query, reset, status, tables, up
 from k2_cli.exits import ExitCode, exit_code_of
 from k2_core.errors import K2Error
 
@@ -26,7 +26,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("up", epilog=up.EXAMPLE)(up.up)
+app.command("status", epilog=status.EXAMPLE)(status.status)
+app.command("query", epilog=query.EXAMPLE)(query.query)
+app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
+app.command("lag", epilog=lag.EXAMPLE)(lag.lag)
+app.command("tables", epilog=tables.EXAMPLE)(tables.tables)
 app.command("exchange", epilog=exchange.EXAMPLE)(exchange.exchange)
+app.command("reset", epilog=reset.EXAMPLE)(reset.reset)
 
 
 def run() -> None:

@@ -147,7 +147,8 @@ class Replay:
         settings, pipeline = self._stack.settings, self._stack.pipeline
         trades_before, letters_before = log_ends(settings, pipeline)
         since_us = time.time_ns() // 1_000
-        ingests = self._stack.start_ingest(self._stack.start_exchange(exchange), stop_at_end=True)
+        ingests = self._stack.start_ingest(self._stack.choose_exchange(), stop_at_end=True)
+        self._stack.start_exchange(exchange)
         connected_at = self._follow(ingests)
         trades, _ = log_ends(settings, pipeline)
         produced = grown(trades_before, trades)
@@ -176,7 +177,8 @@ class Replay:
     def _start(self) -> None:
         """Start all that takes trades in, and wait until it would see the first one."""
         self._stack.start_kafka()
-        self._stack.start_readers({"K2_SINK_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}"}, sink_stop_s=DRAIN_S + SINK_STOP_S)
+        self._stack.start_sinks({"K2_SINK_DRAIN_TIMEOUT_S": f"{DRAIN_S:g}"}, DRAIN_S + SINK_STOP_S)
+        self._stack.start_query()
         wanted = sum(self._stack.pipeline.trades_topics().values())
         self._wait(lambda: self._owned_partitions() >= wanted, "the sink to take its partitions")
         self._wait(lambda: self._scraper.healthy(self._stack.api_url) is None, "the query service to answer")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from k2_cli import output, pipelines, source
+from k2_cli.continuation import next_ids
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
 from k2_cli.interrupts import Interrupts
@@ -202,11 +203,17 @@ class Session:
         """Start everything, as much at once as dependencies allow."""
         looking = self._look_for_source()
         self.stack.start_kafka()
-        self.stack.start_readers()
+        self.stack.start_sinks()
         self.choice = looking.result()
-        exchange = self._start_exchange() if needs_exchange(self.choice) else None
+        held = self._folder.trades_kind()
         self._folder.mark_trades(self.choice.kind)
-        self.stack.start_ingest(exchange)
+        address = self.stack.choose_exchange() if needs_exchange(self.choice) else None
+        # Importing itself takes the ingest longer than the exchange needs to listen.
+        self.stack.start_ingest(address)
+        if address is not None:
+            self.stack.start_exchange(self._exchange(held))
+        # Last, as rows are committed without it: two processors have enough to start.
+        self.stack.start_query()
         self.stack.write_run(self.choice)
         output.say(f"source: {self._source_text()}")
 
@@ -226,16 +233,12 @@ class Session:
         pool.shutdown(wait=False)
         return future
 
-    def _start_exchange(self) -> str:
+    def _exchange(self, held: str | None) -> Exchange:
         options = self._options
-        first_ids: dict[str, int] = {}
-        if self.choice.kind is source.Kind.SYNTHETIC and self._folder.trades_kind() is not None:
-            from k2_cli.continuation import next_ids  # noqa: PLC0415  # imports the codec; a new folder has no need
-
+        first_ids = {}
+        if self.choice.kind is source.Kind.SYNTHETIC and held is not None:
             first_ids = next_ids(self.stack.settings, self._pipeline)
-        return self.stack.start_exchange(
-            Exchange(options.captures, options.replay_speed, options.rate, first_ids, close_at_end=options.once)
-        )
+        return Exchange(options.captures, options.replay_speed, options.rate, first_ids)
 
     def _source_text(self) -> str:
         first = self._pipeline.spec.ingestion[0]
