@@ -33,11 +33,15 @@ class Figure:
         return asdict(self)
 
 
-def at_least(benchmark: str, metric: str, value: float, unit: str, target: float, baseline: float | None = None) -> Figure:
+def at_least(
+    benchmark: str, metric: str, value: float, unit: str, target: float, baseline: float | None = None
+) -> Figure:
     """Return a figure that ought to be large."""
     return Figure(benchmark, metric, value, unit, target, value >= target, baseline)
 
 
-def at_most(benchmark: str, metric: str, value: float, unit: str, target: float, baseline: float | None = None) -> Figure:
+def at_most(
+    benchmark: str, metric: str, value: float, unit: str, target: float, baseline: float | None = None
+) -> Figure:
     """Return a figure that ought to be small."""
     return Figure(benchmark, metric, value, unit, target, value <= target, baseline)

@@ -44,7 +44,9 @@ def main() -> int:
     for name in arguments.names or BENCHMARKS:
         print(f"bench: {name} …", file=sys.stderr)
         try:
-            found = importlib.import_module(name.replace("-", "_")).run(lambda line: print(f"  {line}", file=sys.stderr))
+            found = importlib.import_module(name.replace("-", "_")).run(
+                lambda line: print(f"  {line}", file=sys.stderr)
+            )
         except K2Error as error:
             print(f"bench: {name}: {error}", file=sys.stderr)
             return 3

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 
 import pyarrow as pa
 
@@ -59,8 +60,10 @@ def _serve(settings: SinkSettings) -> int:
         settings.listen_host, settings.metrics_port, registry, {"commit": lambda: sink.trouble}
     ) as server:
         _log.info("sink ready", extra={"metrics_port": server.port, "pipeline": pipeline.uid})
+        wall_s, cpu_s = time.monotonic(), time.process_time()
         sink.run(stop)
-    _log.info("sink stopped")
+        spent = {"wall_s": time.monotonic() - wall_s, "cpu_s": time.process_time() - cpu_s}
+    _log.info("sink stopped", extra={**spent, "stage_cpu_s": parts.metrics.stage_cpu_s()})
     return 0
 
 

@@ -43,6 +43,11 @@ class SinkMetrics:
             "k2_degradation_level", "The level of degradation that this service acts on, 0 to 4", registry=registry
         )
 
+    def stage_cpu_s(self) -> dict[str, float]:
+        """Return the CPU seconds of the loop by stage, so far."""
+        (family,) = self.stage_cpu_seconds.collect()
+        return {sample.labels["stage"]: sample.value for sample in family.samples if sample.name.endswith("_total")}
+
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the wall and CPU time of what is done inside to a stage."""

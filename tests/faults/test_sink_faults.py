@@ -55,7 +55,7 @@ def finish(work: SinkWorkspace, trades: list[Record]) -> None:
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_killed_at_random_moments_it_neither_loses_nor_doubles(work: SinkWorkspace, seed: int) -> None:
-    draw = random.Random(seed)  # noqa: S311  # not for secrets
+    draw = random.Random(seed)  # not for secrets
     trades = make_trades(12_000, symbols=SYMBOLS, seed=seed)
     with producing(work, trades, 60):
         for _ in range(4):

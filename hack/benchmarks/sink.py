@@ -1,0 +1,161 @@
+"""The sink alone: a topic of 2 M trades in 4 partitions into the real table (partitioned, sorted, state and dedup on).
+
+CPU is that of the sink's process from its first read to its last commit, librdkafka's threads included; start-up is
+given apart. Baselines of the same run: only consuming the same topic, and the obvious Python of one record at a time
+(fastavro, from_pylist, append) on its first 100,000 records.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fastavro
+import pyarrow as pa
+from confluent_kafka import Consumer, TopicPartition
+from figures import Figure, at_least, at_most
+from workload import NAMESPACE, TOPIC, Progress, prefill, write_pipeline
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core.codec import PREFIX_BYTES
+from k2_core.config import ServiceSettings
+from k2_core.errors import SetupError
+from k2_core.records import TRADES
+from k2_core.tables import ensure_table, load_table, open_catalog
+
+RECORDS = 2_000_000
+PARTITIONS = 4
+PER_RECORD_SAMPLE = 100_000
+STAGES = ("consume", "decode", "sort", "write", "commit")
+
+
+def run(progress: Progress) -> list[Figure]:
+    """Fill a topic, run the sink over it, and the baselines."""
+    with tempfile.TemporaryDirectory(prefix="k2-bench-") as name, LocalKafka(Path(name)) as kafka:
+        folder = Path(name)
+        settings = _settings(folder, kafka.bootstrap_servers)
+        started = time.monotonic()
+        size = prefill(settings, RECORDS, PARTITIONS, progress)
+        progress(f"topic filled in {time.monotonic() - started:.0f} s, {size / RECORDS:.0f} bytes a record")
+        consume_only = _consume_only(kafka.bootstrap_servers)
+        progress(f"only consuming: {consume_only:,.0f} records per CPU-second")
+        per_record = _per_record(folder, kafka.bootstrap_servers)
+        progress(f"one record at a time: {per_record:,.0f} records per CPU-second")
+        figures = _sink(folder, settings, (consume_only, per_record))
+        _check(settings)
+        return figures
+
+
+def _settings(folder: Path, bootstrap_servers: str) -> ServiceSettings:
+    return ServiceSettings.model_validate(
+        {
+            "kafka_bootstrap_servers": bootstrap_servers,
+            "catalog_uri": f"sqlite:///{folder}/catalog.db",
+            "warehouse": f"file://{folder}/warehouse",
+        }
+    )
+
+
+def _sink(folder: Path, settings: ServiceSettings, baselines: tuple[float, float]) -> list[Figure]:
+    assert settings.catalog_uri is not None
+    environment = {
+        **os.environ,
+        "K2_PIPELINE_FILE": str(write_pipeline(folder, PARTITIONS)),
+        "K2_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "K2_CATALOG_URI": settings.catalog_uri.get_secret_value(),
+        "K2_WAREHOUSE": settings.warehouse or "",
+        "K2_SINK_STOP_AT_END": "true",
+    }
+    log = folder / "sink.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-m", "k2_sink"], env=environment, stderr=stderr)
+        _, status, usage = os.wait4(process.pid, 0)
+    last = json.loads(log.read_text().splitlines()[-1])
+    if status != 0 or last["message"] != "sink stopped":
+        raise SetupError(f"the sink failed: {last}")
+    return _figures(last, usage, baselines)
+
+
+def _figures(last: dict[str, object], usage: resource.struct_rusage, baselines: tuple[float, float]) -> list[Figure]:
+    consume_only, per_record = baselines
+    cpu_s, wall_s, stages = last["cpu_s"], last["wall_s"], last["stage_cpu_s"]
+    assert isinstance(cpu_s, float)
+    assert isinstance(wall_s, float)
+    assert isinstance(stages, dict)
+    total_cpu_s = usage.ru_utime + usage.ru_stime
+    rate, unit = RECORDS / cpu_s, "records/CPU-s"
+    figures = [
+        at_least("sink", "throughput per CPU-second", rate, unit, 200_000, per_record),
+        at_least("sink", "throughput per CPU-second, next goal", rate, unit, 300_000, per_record),
+        Figure("sink", "of what only consuming reaches", rate / consume_only, "ratio", baseline=1.0),
+        Figure("sink", "only consuming", consume_only, unit),
+        Figure("sink", "throughput", RECORDS / wall_s, "records/s"),
+        at_most("sink", "peak memory (RSS)", usage.ru_maxrss / 1024 / 1024, "GiB", 1.5),
+        Figure("sink", "start-up CPU, not counted above", total_cpu_s - cpu_s, "s"),
+    ]
+    split = {name: float(stages[name]) for name in STAGES}
+    split["librdkafka and other threads"] = cpu_s - sum(split.values())
+    return figures + [
+        Figure("sink", f"CPU of {name}", seconds / RECORDS * 1e6, "us/record") for name, seconds in split.items()
+    ]
+
+
+def _consumer(bootstrap_servers: str) -> Consumer:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "bench",
+            "enable.auto.commit": False,
+            "fetch.queue.backoff.ms": 5,
+            "queued.max.messages.kbytes": 65_536,
+        }
+    )
+    consumer.assign([TopicPartition(TOPIC, number, 0) for number in range(PARTITIONS)])
+    return consumer
+
+
+def _consume_only(bootstrap_servers: str) -> float:
+    """Return records per CPU-second of taking the bytes of every record, and nothing else."""
+    consumer = _consumer(bootstrap_servers)
+    cpu, count = time.process_time(), 0
+    while count < RECORDS:
+        count += len([message.value() for message in consumer.consume(10_000, 1)])
+    spent = time.process_time() - cpu
+    consumer.close()
+    return count / spent
+
+
+def _per_record(folder: Path, bootstrap_servers: str) -> float:
+    """Return records per CPU-second of decoding one by one and appending with the library's defaults."""
+    settings = _settings(folder / "per-record", bootstrap_servers)
+    (folder / "per-record").mkdir()
+    table = ensure_table(open_catalog(settings), NAMESPACE, TRADES, "bench")
+    schema = fastavro.parse_schema(TRADES.avro)
+    consumer = _consumer(bootstrap_servers)
+    cpu, rows = time.process_time(), []
+    while len(rows) < PER_RECORD_SAMPLE:
+        for message in consumer.consume(10_000, 1):
+            row = fastavro.schemaless_reader(io.BytesIO(message.value()[PREFIX_BYTES:]), schema, None)
+            row["event_time"] = row["exchange_timestamp"] or row["receive_timestamp"]
+            row |= {"topic_id": "id", "kafka_partition": message.partition(), "kafka_offset": message.offset()}
+            rows.append(row)
+    table.append(pa.Table.from_pylist(rows, schema=TRADES.table_schema))
+    spent = time.process_time() - cpu
+    consumer.close()
+    return len(rows) / spent
+
+
+def _check(settings: ServiceSettings) -> None:
+    """Refuse to report on rows that are not all there, once each."""
+    table = load_table(open_catalog(settings), NAMESPACE, TRADES)
+    assert table is not None
+    ids = table.scan(selected_fields=("message_id",)).to_arrow().column("message_id")
+    if len(ids) != RECORDS or len(ids.unique()) != RECORDS:
+        raise SetupError(f"the table holds {len(ids)} rows, {len(ids.unique())} distinct, expected {RECORDS} of each")
