@@ -108,6 +108,7 @@ class TailStore:
         self._positions = np.empty(0, dtype=np.int64)
         self._leases: dict[int, Int64s] = {}
         self._lease_count = 0
+        self._waiting = 0
         self._codes: dict[str, int] = {}
         self.evicted_rows = 0
 
@@ -191,7 +192,19 @@ class TailStore:
     def wait_for(self, ends: Mapping[LogPartition, Offset], timeout_s: float) -> bool:
         """Wait until these positions are reached; returns whether they were."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._reached(ends), timeout_s)
+            if self._reached(ends):
+                return True
+            self._waiting += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: self._reached(ends), timeout_s)
+            finally:
+                self._waiting -= 1
+
+    def linger(self, longest_s: float) -> None:
+        """Return after a while, or as soon as somebody waits for what comes next; called by whoever appends."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting > 0, longest_s)
 
     def _reached(self, ends: Mapping[LogPartition, Offset]) -> bool:
         for at, end in ends.items():
