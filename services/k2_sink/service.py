@@ -40,6 +40,7 @@ from k2_sink.settings import SinkSettings
 
 READ_TIMEOUT_S: Final = 0.1
 REREAD_AFTER_S: Final = 1.0
+RETAKE_AFTER_S: Final = 0.25
 TAKE_TIMEOUT_S: Final = 60.0
 """How long a catalog may be away while partitions are taken over, before the process ends to be started again."""
 FIRST_INTERVAL_S: Final = 1.0
@@ -279,7 +280,7 @@ class Sink:
                         f"partitions could not be taken over in {TAKE_TIMEOUT_S:.0f} s: {error}"
                     ) from error
                 _log.error("partitions: will be tried again", extra={"error": str(error)})
-                time.sleep(REREAD_AFTER_S)
+                time.sleep(RETAKE_AFTER_S)
 
     def _take_once(self, partitions: list[LogPartition]) -> Mapping[LogPartition, Offset]:
         _, state = self._parts.writer.load()
