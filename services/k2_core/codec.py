@@ -190,12 +190,30 @@ def _bisect(
         _bisect(reader, values[:half], where[:half], good, rejected)
         _bisect(reader, values[half:], where[half:], good, rejected)
     else:
-        for value, at in zip(values, where.tolist(), strict=True):
-            reason, detail = reader.explain(value)
-            if reason not in _CERTAIN and reader.read([value]) is not None:
-                good.append(at)
-            else:
-                rejected.append(Rejected(at, reason, detail))
+        _judge(reader, values, where, good, rejected)
+
+
+def _judge(
+    reader: _BlockReader,
+    values: list[bytes],
+    where: np.ndarray[tuple[int], np.dtype[np.int64]],
+    good: list[int],
+    rejected: list[Rejected],
+) -> None:
+    """Look at each value: first with fastavro, then the block reader at those that fastavro does not rule out."""
+    open_cases: list[tuple[bytes, Rejected]] = []
+    for value, at in zip(values, where.tolist(), strict=True):
+        verdict = Rejected(at, *reader.explain(value))
+        if verdict.reason in _CERTAIN:
+            rejected.append(verdict)
+        else:
+            open_cases.append((value, verdict))
+    together = len(open_cases) > 1 and reader.read([value for value, _ in open_cases]) is not None
+    for value, verdict in open_cases:
+        if together or reader.read([value]) is not None:
+            good.append(verdict.index)
+        else:
+            rejected.append(verdict)
 
 
 def _by_prefix(values: Sequence[bytes | None]) -> dict[bytes, np.ndarray[tuple[int], np.dtype[np.int64]]]:
