@@ -27,6 +27,7 @@ _UNAVAILABLE: Final = frozenset(
         KafkaError._TRANSPORT,  # librdkafka's own faults have no other names
         KafkaError._TIMED_OUT,
         KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._NOENT,  # "No leaders found": none was elected yet, after a broker's end for instance
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NOT_LEADER_FOR_PARTITION,  # of a topic that was made a moment ago
         KafkaError.LEADER_NOT_AVAILABLE,
