@@ -9,7 +9,7 @@ a catalog, and never looks at a clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -111,13 +111,17 @@ class _Draft:
         return Plan(tuple(self.uncommitted), tuple(self.ledger), tuple(self.missing))
 
 
-def make_plan(state: CommitState | None, log: LogBounds, topics: Sequence[TopicName]) -> Plan:
+def make_plan(
+    state: CommitState | None, log: LogBounds, topics: Sequence[TopicName], origins: LogBounds | None = None
+) -> Plan:
     """Decide what an answer needs from the log.
 
     Args:
         state: S's own state, or None where the table has taken in nothing yet.
         log: Asked for after S was pinned.
         topics: Those of the pipeline; the state may know fewer.
+        origins: Asked for before S was pinned. A partition of which S knows nothing is owed from where the log began
+            then: what a later commit takes in may be gone from the log by the time that `log` is asked for.
     """
     draft = _Draft()
     for topic in topics:
@@ -126,8 +130,12 @@ def make_plan(state: CommitState | None, log: LogBounds, topics: Sequence[TopicN
         if trouble is not None:
             draft.missing.append(Missing(LogPartition(topic, Partition(-1)), None, None, trouble))
         elif found is not None:
+            before = origins.topics.get(topic) if origins else None
+            first = before.starts if before is not None and before.id == found.id else {}
             for partition in sorted(found.ends):
-                _plan_partition(state, topic, partition, found, draft)
+                account = state.partition(topic, partition) if state else None
+                position = account.next if account else first.get(partition, found.starts[partition])
+                _plan_partition(LogPartition(topic, partition), position, found, draft)
     for entry in state.open_ledger if state else ():
         _plan_entry(entry, state, log, draft)
     return draft.done()
@@ -146,13 +154,8 @@ def _identity_trouble(state: CommitState | None, log: LogBounds, topic: TopicNam
     return None if found.id == known.id else RECREATED
 
 
-def _plan_partition(
-    state: CommitState | None, topic: TopicName, partition: Partition, found: TopicLog, draft: _Draft
-) -> None:
-    at = LogPartition(topic, partition)
-    start, end = found.starts.get(partition, Offset(0)), found.ends[partition]
-    account = state.partition(topic, partition) if state else None
-    position = start if account is None else account.next
+def _plan_partition(at: LogPartition, position: Offset, found: TopicLog, draft: _Draft) -> None:
+    start, end = found.starts[at.partition], found.ends[at.partition]
     if start > position:
         draft.missing.append(Missing(at, position, start, LOST))
         position = start
@@ -174,6 +177,39 @@ def _plan_entry(entry: LedgerEntry, state: CommitState | None, log: LogBounds, d
         draft.missing.append(Missing(at, entry.start, start, RAW_FILE if entry.raw_file else LOST))
     if start < entry.end:
         draft.ledger.append(LedgerRange(LogRange(at, start, entry.end), entry.symbols))
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where the uncommitted ranges of a plan are.
+
+    Args:
+        here: In the tail.
+        to_read: Before what the tail covers: to be read from the log.
+        unread: Behind it: the tail has not got there in time.
+    """
+
+    here: tuple[LogRange, ...]
+    to_read: tuple[LogRange, ...]
+    unread: tuple[Missing, ...]
+
+
+def split(plan: Plan, covered: Callable[[LogPartition], tuple[Offset, Offset]]) -> Split:
+    """Divide [W, E) of each partition by the positions [start, end) that the tail covers of it."""
+    here: list[LogRange] = []
+    to_read: list[LogRange] = []
+    unread: list[Missing] = []
+    for wanted in plan.uncommitted:
+        start, end = covered(wanted.at)
+        inside = LogRange(wanted.at, max(wanted.start, start), min(wanted.end, end))
+        if len(inside):
+            here.append(inside)
+        for part in outside(wanted, start, end):
+            if part.start >= end:
+                unread.append(Missing(part.at, part.start, part.end, UNREAD))
+            else:
+                to_read.append(part)
+    return Split(tuple(here), tuple(to_read), tuple(unread))
 
 
 def outside(needed: LogRange, covered_from: Offset, covered_to: Offset) -> tuple[LogRange, ...]:

@@ -76,12 +76,13 @@ class HybridReader:
             RetryableError: The budget is over.
         """
         with self.store.lease():
+            before = self.watch.latest
             head = self.lake.head(budget.remaining_s)
             lake = head.snapshot
             if lake.problem is not None:
                 return self._lake_alone(lake, lake.problem)
             log, unanswered = self._bounds(head)
-            plan = boundary.make_plan(lake.state, log, self.topics)
+            plan = boundary.make_plan(lake.state, log, self.topics, before.bounds if before else None)
             self.store.wait_for({at.at: at.end for at in plan.uncommitted}, min(TAIL_PATIENCE_S, budget.remaining_s))
             view = self.store.view()
         warnings = self._warnings(head, log, unanswered)
@@ -144,23 +145,15 @@ class HybridReader:
     def _uncommitted(
         self, plan: Plan, log: LogBounds, view: TailView, window: Window, budget: Budget
     ) -> tuple[pa.Table, list[Missing]]:
-        here: list[LogRange] = []
-        to_read: list[LogRange] = []
-        missing: list[Missing] = []
-        for wanted in plan.uncommitted:
-            same = view.topic_ids.get(wanted.at.topic) == log.topics[wanted.at.topic].id
-            start, end = view.covered(wanted.at) if same else (wanted.end, wanted.end)
-            inside = LogRange(wanted.at, max(wanted.start, start), min(wanted.end, end))
-            if len(inside):
-                here.append(inside)
-            for part in boundary.outside(wanted, start, end):
-                if part.start >= end:
-                    missing.append(Missing(part.at, part.start, part.end, boundary.UNREAD))
-                else:
-                    to_read.append(part)
-        rows, evicted = view.select(window, here)
-        read, unread = self._from_log([*to_read, *evicted], log, window, budget)
-        return pa.concat_tables([*read.values(), rows]), [*missing, *unread]
+        def covered(at: LogPartition) -> tuple[Offset, Offset]:
+            if view.topic_ids.get(at.topic) == log.topics[at.topic].id:
+                return view.covered(at)
+            return log.topics[at.topic].ends[at.partition], log.topics[at.topic].ends[at.partition]
+
+        parts = boundary.split(plan, covered)
+        rows, evicted = view.select(window, parts.here)
+        read, missing = self._from_log([*parts.to_read, *evicted], log, window, budget)
+        return pa.concat_tables([*read.values(), rows]), [*parts.unread, *missing]
 
     def _owed(self, plan: Plan, log: LogBounds, window: Window, budget: Budget) -> tuple[pa.Table, list[Missing]]:
         wanted = [owed for owed in plan.ledger if window.symbol is None or window.symbol in owed.symbols]
