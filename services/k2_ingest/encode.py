@@ -79,12 +79,6 @@ def avro_string(text: str) -> bytes:
     return avro_long(len(encoded)) + encoded
 
 
-def avro_decimal(scaled: int) -> bytes:
-    """A scaled number of 0 or more as Avro bytes: as few as hold it in two's complement, big-endian."""
-    size = (scaled.bit_length() + 8) >> 3
-    return _LENGTHS[size] + scaled.to_bytes(size, "big")
-
-
 _BUY: Final = _PRESENT + avro_string("buy")
 _SELL: Final = _PRESENT + avro_string("sell")
 
@@ -147,6 +141,7 @@ class TradeEncoder:
         _, trade_id, sold, price, quantity, exchange_us, vendor = trade
         id_text = b"%d" % trade_id
         message_id = self._id_prefix + id_text
+        # Two's complement in as few bytes as hold the number and its sign.
         price_size = (price.bit_length() + 8) >> 3
         quantity_size = (quantity.bit_length() + 8) >> 3
         return b"".join(

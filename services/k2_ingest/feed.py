@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from k2_core.breaker import CircuitBreaker
 from k2_core.errors import RetryableError, VenueUnavailableError
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BATCH_MESSAGES: Final = 512  # bounds one turn of the event loop to a few ms, so that pings are answered in time
 NORMAL_CLOSE: Final = 1000
+CLOSE_TIMEOUT_S: Final = 2.0  # on stop, for what is left to be written
 
 Handler = Callable[[Sequence[bytes], int], None]
 """Takes messages in order, and when they were received: UTC nanoseconds."""
@@ -85,7 +86,6 @@ class _Listener(WSListener):
     """Collects the messages of one read of the socket and hands them on together."""
 
     def __init__(self, handler: Handler, clock_ns: Callable[[], int]) -> None:
-        self.transport: WSTransport | None = None
         self.last_frame_s = time.monotonic()
         self.messages = 0
         self.close_code: int | None = None
@@ -94,9 +94,6 @@ class _Listener(WSListener):
         self._clock_ns = clock_ns
         self._batch: list[bytes] = []
         self._parts: list[bytes] = []
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
@@ -167,6 +164,7 @@ class Feed:
         self._backoff = backoff or Backoff(config.first_backoff_s, config.longest_backoff_s)
         self._clock_ns = clock_ns
         self._listener: _Listener | None = None
+        self._transport: WSTransport | None = None
         self._failure: Exception | None = None
         self._stopping = asyncio.Event()
 
@@ -191,34 +189,33 @@ class Feed:
                 return
             if not self._stopping.is_set():
                 await self._wait(VenueUnavailableError(f"connection closed with code {code}, expected it to stay open"))
+        if self._failure is not None:
+            raise self._failure
 
     async def _connect_once(self) -> None:
         """One connection from its opening to its end."""
         with self._breaker.guard():
-            listener = await self._open()
+            transport, listener = await self._open()
         self.connected = True
         self.connections += 1
-        log.info(
-            "connected to the venue", extra={"url": self._config.url.partition("?")[0], "attempt": self.connections}
-        )
+        log.info("connected to the venue", extra={"url": self._shown_url, "connection": self.connections})
         if self.paused:
             self._set_reading(False)
         try:
-            await self._watch(listener)
+            await self._watch(transport, listener)
         finally:
             self.connected = False
+            self._transport = None
         if listener.messages:
             self._backoff.reset()
-        if self._failure is not None:
-            raise self._failure
 
-    async def _open(self) -> _Listener:
+    async def _open(self) -> tuple[WSTransport, _Listener]:
         listener = _Listener(self._guarded, self._clock_ns)
         limit_s = self._config.connect_timeout_s
         try:
             # picows bounds the WebSocket handshake by itself and cleans up after it; this bounds the rest (TCP, TLS).
             async with asyncio.timeout(2 * limit_s):
-                await ws_connect(
+                transport, _ = await ws_connect(
                     lambda: listener,
                     self._config.url,
                     ssl_context=self._ssl_context(),
@@ -228,10 +225,15 @@ class Feed:
                     use_aiofastnet=False,  # the event loop's own TLS, which closes what fails to shake hands
                 )
         except (OSError, WSError, TimeoutError) as error:
-            where = self._config.url.partition("?")[0]
-            raise VenueUnavailableError(f"{where}: {type(error).__name__}: {error}, expected a WebSocket") from error
-        self._listener = listener
-        return listener
+            found = f"found {type(error).__name__}: {error}"
+            raise VenueUnavailableError(f"{self._shown_url}: {found}, expected a WebSocket") from error
+        self._transport, self._listener = transport, listener
+        return transport, listener
+
+    @property
+    def _shown_url(self) -> str:
+        """Without the list of streams, which may be long."""
+        return self._config.url.partition("?")[0]
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if not self._config.url.startswith("wss:"):
@@ -240,29 +242,31 @@ class Feed:
 
     def _guarded(self, messages: Sequence[bytes], received_ns: int) -> None:
         """Call the handler; its failure ends the run instead of vanishing in a callback."""
+        if self._failure is not None:
+            return
         try:
             self._handler(messages, received_ns)
         except Exception as error:  # noqa: BLE001 - a callback has no caller: run() raises it again
             self.fail(error)
 
-    async def _watch(self, listener: _Listener) -> None:
-        """Wait for the end of a connection, and end it when it has fallen silent."""
-        transport = listener.transport
-        if transport is None:
-            return
+    async def _watch(self, transport: WSTransport, listener: _Listener) -> None:
+        """Wait for the end of a connection; end it when it has fallen silent or when told to stop."""
         closed = asyncio.ensure_future(transport.wait_disconnected())
         stopping = asyncio.ensure_future(self._stopping.wait())
-        tick_s = max(0.05, self._config.stale_after_s / 10)
+        tick_s = self._config.stale_after_s / 10
         try:
-            while not closed.done():
+            while not closed.done() and not stopping.done():
                 await asyncio.wait((closed, stopping), timeout=tick_s, return_when=asyncio.FIRST_COMPLETED)
                 silent_s = time.monotonic() - listener.last_frame_s
-                if stopping.done():
-                    transport.disconnect()
-                elif silent_s > self._config.stale_after_s and not self.paused:
+                if silent_s > self._config.stale_after_s and not self.paused:
                     log.warning("the venue is silent: connecting anew", extra={"silent_s": round(silent_s, 1)})
                     transport.disconnect(graceful=False)
+            if not closed.done():
+                transport.send_close(WSCloseCode.OK)
+                transport.disconnect()
+                await asyncio.wait((closed,), timeout=CLOSE_TIMEOUT_S)
         finally:
+            transport.disconnect(graceful=False)
             stopping.cancel()
             await asyncio.wait((closed, stopping))
 
@@ -297,10 +301,10 @@ class Feed:
         self._set_reading(True)
 
     def _set_reading(self, reading: bool) -> None:
-        transport = self._listener.transport if self._listener else None
-        if transport is None or transport.is_disconnected:
+        if self._transport is None or self._transport.is_disconnected:
             return
+        underlying = self._transport.underlying_transport
         if reading:
-            transport.underlying_transport.resume_reading()
+            underlying.resume_reading()
         else:
-            transport.underlying_transport.pause_reading()
+            underlying.pause_reading()

@@ -14,7 +14,7 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from k2_core.codec import BatchDecoder
 from k2_core.config import ServiceSettings
@@ -61,7 +61,7 @@ class LogEnd:
             wanted.setdefault(partition_of(symbol, self._partitions), set()).add(symbol)
         found: dict[Symbol, int] = {}
         config = client_config(self._settings, group_id="k2-ingest-log-end", enable_auto_commit=False)
-        consumer = Consumer(config | {"isolation.level": "read_uncommitted"}, logger=log)
+        consumer = Consumer(config | {"isolation.level": "read_uncommitted", "auto.offset.reset": "error"}, logger=log)
         try:
             for partition, names in wanted.items():
                 found |= self._partition(consumer, partition, names, self._bounds(consumer, partition))
@@ -113,16 +113,11 @@ class LogEnd:
         while position < end:
             if time.monotonic() > deadline_s:
                 raise KafkaUnavailableError(f"{self._topic}[{partition}]: found {position}, expected to reach {end}")
-            try:
-                messages = consumer.consume(10_000, timeout=0.5)
-            except KafkaException as error:
-                raise KafkaUnavailableError(f"{self._topic}[{partition}]: {error}") from error
-            for message in messages:
+            for message in consumer.consume(10_000, timeout=0.5):
                 fault = message.error()
-                if fault is not None and fault.code() != KafkaError._PARTITION_EOF:
-                    raise KafkaUnavailableError(f"{self._topic}[{partition}]: {fault.str()}")
-                if fault is None:
-                    values.append(message.value())
+                if fault is not None:
+                    raise KafkaUnavailableError(f"{self._topic}[{partition}]: found {fault.str()}, expected a record")
+                values.append(message.value())
             [at] = consumer.position([TopicPartition(self._topic, partition)])
             position = max(position, at.offset)
         return values

@@ -119,7 +119,7 @@ class IngestService:
         return Readings(
             accounts=self.producer.accounts,
             trackers={symbol: lane.tracker for symbol, lane in self.lanes.items()},
-            queued=lambda: self.producer.queued,
+            queued=lambda: self.producer.unacknowledged,
             connections=lambda: feed.connections,
             connected=lambda: feed.connected,
         )

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from k2_core.breaker import BreakerState, CircuitBreaker
+from k2_core.errors import KafkaUnavailableError
 from k2_ingest.exchange.config import ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.server import Exchange
 from k2_ingest.feed import Backoff, Feed, FeedConfig
@@ -134,6 +135,8 @@ def test_pause_holds_the_venue_back_and_loses_nothing() -> None:
         async with Exchange(ExchangeConfig(SyntheticSource(("BTCUSDT",), rate=0, count=200_000))) as exchange:
             one = feed(exchange.websocket_url + STREAMS, got)
             one.pause()
+            one.resume()
+            one.pause()
             task = asyncio.create_task(one.run(always))
             await until(lambda: one.connected)
             await asyncio.sleep(0.2)
@@ -149,14 +152,19 @@ def test_pause_holds_the_venue_back_and_loses_nothing() -> None:
     run(test)
 
 
-def test_a_failing_handler_ends_the_run() -> None:
+def test_a_failing_handler_ends_the_run_at_once() -> None:
     async def test() -> None:
-        def fail(_messages: Sequence[bytes], _received_ns: int) -> None:
+        calls: list[int] = []
+
+        def fail(_messages: Sequence[bytes], received_ns: int) -> None:
+            calls.append(received_ns)
             raise ValueError("handler")
 
-        async with Exchange(ExchangeConfig(ENDLESS)) as exchange:
+        source = SyntheticSource(("BTCUSDT",), rate=0, count=20_000)
+        async with Exchange(ExchangeConfig(source)) as exchange:
             with pytest.raises(ValueError, match="handler"):
                 await feed(exchange.websocket_url + STREAMS, fail).run()
+        assert len(calls) == 1
 
     run(test)
 
@@ -245,3 +253,17 @@ def test_waits_double_up_to_their_bound() -> None:
     backoff.reset()
     assert backoff.next_s() == 1.0
     assert Backoff(1.0, 10.0, jitter=lambda: 0.0).next_s() == 0.5
+
+
+def test_a_fault_elsewhere_ends_the_run_whatever_it_is_doing() -> None:
+    async def test() -> None:
+        async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
+            port = _port(server)
+        one = feed(f"ws://127.0.0.1:{port}/", Collected())
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(0.05)
+        one.fail(KafkaUnavailableError("gone"))
+        with pytest.raises(KafkaUnavailableError, match="gone"):
+            await task
+
+    run(test)

@@ -99,3 +99,12 @@ def test_a_log_that_does_not_answer_in_time_is_an_error(
     monkeypatch.setattr(log_end, "READ_TIMEOUT_S", 0.0)
     with pytest.raises(KafkaUnavailableError, match="expected to reach 1"):
         end.last_sequences([BTC])
+
+
+def test_a_log_that_retention_has_cut_meanwhile_is_an_error(
+    end: LogEnd, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill([(BTC, 5)])
+    monkeypatch.setattr(LogEnd, "_bounds", lambda *_: (10, 20))
+    with pytest.raises(KafkaUnavailableError, match="expected a record"):
+        end.last_sequences([BTC])

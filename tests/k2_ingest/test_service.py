@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from decimal import Decimal
@@ -11,6 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from websockets.asyncio.server import ServerConnection, serve
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.errors import SpecError
@@ -120,19 +124,20 @@ def test_bad_messages_become_dead_letters_and_the_rest_flows_on(workspace: Works
 
 
 def test_a_killed_process_leaves_a_visible_gap_and_no_duplicate(workspace: Workspace) -> None:
-    with running_exchange(ExchangeConfig(source(30_000, rate=6_000))) as exchange:
+    with running_exchange(ExchangeConfig(source(10**9, rate=3_000))) as exchange:
         first = workspace.start(exchange)
         wait_until(lambda: first.metric("k2_ingest_records_acknowledged_total") > 3_000, "3,000 acknowledged trades")
         first.kill()
         second = workspace.start(exchange)
+        wait_until(lambda: second.metric("k2_ingest_records_acknowledged_total") > 1_000, "1,000 more")
+        second.terminate()
         assert second.wait() == 0
-        ranges = exchange_status(exchange)["streams"]
+        streams = exchange_status(exchange)["streams"]
     told: dict[str, set[int]] = {symbol: set() for symbol in SYMBOLS}
     for line in second.said("trades are missing"):
         told[line["symbol"]] |= set(range(line["first_id"], line["last_id"] + 1))
     for symbol, column in ids(workspace).items():
-        status = ranges[f"{symbol.lower()}@trade"]
-        every = set(range(status["first_id"], status["last_id"] + 1))
+        every = set(range(streams[f"{symbol.lower()}@trade"]["first_id"], column[-1] + 1))
         assert len(column) == len(set(column))
         assert column == sorted(column)
         assert told[symbol] == every - set(column)
@@ -262,3 +267,29 @@ def test_a_source_is_chosen_by_name() -> None:
     assert choose_source(pipeline, "b").name == "b"
     with pytest.raises(SpecError, match="found None, expected one of a, b"):
         choose_source(pipeline, None)
+
+
+def test_a_venue_that_closes_normally_and_is_gone_has_finished(workspace: Workspace) -> None:
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send('{"e":"serverShutdown","E":1}')
+
+    async def test() -> None:
+        async with serve(talk, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            environment = {"K2_INGEST_URL": f"ws://127.0.0.1:{port}", "K2_INGEST_REST_URL": "http://127.0.0.1:9"}
+            process = workspace.start(exchange_gone(environment), **environment)
+            assert await asyncio.to_thread(process.wait) == 0
+            assert process.said("the venue says")[0]["notice"] == "server_shutdown"
+
+    asyncio.run(test())
+
+
+def test_a_topic_that_refuses_records_ends_the_process(workspace: Workspace) -> None:
+    admin = AdminClient({"bootstrap.servers": workspace.bootstrap_servers})
+    small = NewTopic(workspace.topic, workspace.partitions, 1, config={"max.message.bytes": "100"})
+    admin.create_topics([small])[workspace.topic].result(20)
+    with running_exchange(ExchangeConfig(source(10**9, rate=1_000))) as exchange:
+        process = workspace.start(exchange, K2_INGEST_FLUSH_TIMEOUT_S="1")
+        assert process.wait() == 3
+    assert process.said("has not acknowledged")[0]["unacknowledged"] > 0
+    assert "expected every record to be acknowledged" in process.lines[-1]["message"]
