@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import Producer
+
 from k2_cli.environment import reader_settings, service_environment
 from k2_cli.folder import RunInfo, RunningProcess, StateFolder
 from k2_cli.output import Say
@@ -33,6 +35,7 @@ INGEST_STOP_S: Final = 40.0
 SINK_STOP_S: Final = 90.0
 """Above its drain timeout of 30 s and a slow commit."""
 READER_STOP_S: Final = 10.0
+KAFKA_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class LocalStack:
         pipeline: What runs; its file is written already.
         folder: The state folder, owned by this process.
         supervisor: Watches what is started here.
-        port: Of the API; None takes the pipeline's.
+        port: Of the API; None takes the pipeline's, 0 any free one.
         say: Tells the user what takes seconds.
     """
 
@@ -94,15 +97,18 @@ class LocalStack:
         self, pipeline: Pipeline, folder: StateFolder, supervisor: Supervisor, port: int | None, say: Say
     ) -> None:
         self.pipeline = pipeline
-        self.api_port = pipeline.spec.query.port if port is None else port
         self.metrics_urls: dict[str, str] = {}
         self._folder = folder
         self._supervisor = supervisor
         self._say = say
         self._kafka: LocalKafka | None = None
-        self._ports: set[int] = {self.api_port}
+        self._ports: set[int] = set()
         self._environment: dict[str, str] = {}
         self._exchange_port = 0
+        self._first_producer: Producer | None = None
+        wanted = pipeline.spec.query.port if port is None else port
+        self.api_port = wanted or self._free_port("api")
+        self._ports.add(self.api_port)
         self._require_free(self.api_port)
 
     @property
@@ -129,8 +135,19 @@ class LocalStack:
             self._kafka = LocalKafka(self._folder.root, progress=self._say)
             self._kafka.start()
             bootstrap = self._kafka.bootstrap_servers
+            self._warm_up(bootstrap)
             self._supervisor.adopt(Child("kafka", KafkaUnit(self._kafka), STAGE_KAFKA, stopping="shutting down"))
         self._environment = self._service_environment(bootstrap)
+
+    def _warm_up(self, bootstrap: str) -> None:
+        """Have the broker fetch its first block of producer ids, in the background.
+
+        The first idempotent producer after a broker's start is told to come again half a second later; now that is
+        nobody's trade. The client connects only when it is asked something.
+        """
+        config = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "log_level": 0}
+        self._first_producer = Producer(config)
+        self._first_producer.list_topics(timeout=KAFKA_TIMEOUT_S)
 
     def _service_environment(self, bootstrap: str) -> dict[str, str]:
         return service_environment(self.pipeline, self._folder, bootstrap, self._folder.pipeline_file, os.environ)
@@ -148,6 +165,7 @@ class LocalStack:
 
     def start_query(self) -> None:
         """Start the query service."""
+        self._first_producer = None
         query = {"K2_PORT": str(self.api_port), "K2_EMBEDDED": "true"}
         self._start(Service("query", "k2_query", STAGE_READERS, READER_STOP_S, query, url=self.api_url))
 

@@ -19,7 +19,7 @@ from k2_cli.captured import Captured
 from k2_cli.lake import Lake
 from k2_cli.launch import SINK_STOP_S, STAGE_SINK, Exchange, LocalStack
 from k2_cli.output import Say
-from k2_cli.scrape import Sample, Scraper, quantile
+from k2_cli.scrape import Buckets, Sample, Scraper, quantile, since
 from k2_cli.supervisor import Child, Supervisor
 from k2_cli.verdict import ROW_COLUMNS, Verdict, judge
 from k2_core.config import ServiceSettings
@@ -136,6 +136,7 @@ class Replay:
         self._check = check
         self._say = say
         self._scraper = Scraper()
+        self._seen_before: Buckets = []
 
     def run(self, captured: Captured, exchange: Exchange) -> tuple[Account, Verdict]:
         """Replay everything, drain the sinks and judge; the other processes still run afterwards.
@@ -204,10 +205,13 @@ class Replay:
         connected_at: float | None = None
         while not all(child.ended for child in ingests):
             self._check()
-            if connected_at is None and any(
-                (sample.total("k2_ingest_connections_total") or 0) > 0 for sample in self._samples("ingest-")
-            ):
-                connected_at = time.monotonic()
+            if connected_at is None:
+                # What the query service read of the log before is of earlier runs.
+                before = self._freshness_buckets()
+                if any((sample.total("k2_ingest_connections_total") or 0) > 0 for sample in self._samples("ingest-")):
+                    connected_at = time.monotonic()
+                else:
+                    self._seen_before = before
             time.sleep(POLL_S)
         # A capture of a few trades is over before it was ever seen connected.
         return connected_at if connected_at is not None else time.monotonic() - POLL_S
@@ -216,8 +220,7 @@ class Replay:
         deadline = time.monotonic() + TAIL_TIMEOUT_S
         seen = 0.0
         while time.monotonic() < deadline:
-            sample = self._scraper.read(self._stack.api_url)
-            buckets = sample.buckets(FRESHNESS) if sample else []
+            buckets = since(self._seen_before, self._freshness_buckets())
             seen = buckets[-1][1] if buckets else 0.0
             if seen >= produced > 0:
                 p99 = quantile(buckets, 0.99)
@@ -225,6 +228,10 @@ class Replay:
             time.sleep(POLL_S)
         self._say(f"freshness: unknown, as the query service has seen {seen:,.0f} of {produced:,} trades")
         return None
+
+    def _freshness_buckets(self) -> Buckets:
+        sample = self._scraper.read(self._stack.api_url)
+        return sample.buckets(FRESHNESS) if sample is not None else []
 
 
 def _received(child: Child) -> int:

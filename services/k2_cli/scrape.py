@@ -13,6 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 TIMEOUT_S = 1.0
 
+Buckets = list[tuple[float, float]]
+"""A histogram: upper bounds, ascending, each with how many observations were at most that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -25,7 +28,7 @@ class Sample:
         found = [value for (series, _), value in self.values.items() if series == name]
         return sum(found) if found else None
 
-    def buckets(self, name: str) -> list[tuple[float, float]]:
+    def buckets(self, name: str) -> Buckets:
         """Return a histogram's cumulative counts by upper bound, ascending, summed over other labels."""
         counts: dict[float, float] = {}
         for (series, labels), value in self.values.items():
@@ -73,7 +76,7 @@ class Scraper:
         self._client.close()
 
 
-def quantile(buckets: list[tuple[float, float]], share: float) -> float | None:
+def quantile(buckets: Buckets, share: float) -> float | None:
     """Return the value below which a share of a histogram's observations lies, or None without any.
 
     Interpolates within the bucket, as Prometheus' `histogram_quantile` does; in the last one, which has no end, it
@@ -90,3 +93,9 @@ def quantile(buckets: list[tuple[float, float]], share: float) -> float | None:
             return low + (bound - low) * (rank - before) / (count - before)
         low, before = bound, count
     return low
+
+
+def since(before: Buckets, after: Buckets) -> Buckets:
+    """Return the histogram of what was observed between two readings of one process."""
+    counts = dict(before)
+    return [(bound, count - counts.get(bound, 0.0)) for bound, count in after]

@@ -168,7 +168,9 @@ class Session:
         self._interrupts = interrupts
         self._disk_at = 0.0
         self.supervisor = Supervisor(output.say)
-        self.stack = LocalStack(pipeline, folder, self.supervisor, options.port, output.say)
+        # Nobody is told the API's address in a replay, so it must not fail because the usual port is taken.
+        port = 0 if options.once and options.port is None else options.port
+        self.stack = LocalStack(pipeline, folder, self.supervisor, port, output.say)
         self.choice = source.Choice(source.Kind.LIVE, "")
 
     def run(self, captured: Captured | None) -> ExitCode:

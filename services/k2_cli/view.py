@@ -56,7 +56,9 @@ class LineView(AbstractContextManager["LineView"]):
 
     def show(self, figures: Figures, now_s: float) -> None:
         """See `View.show`."""
-        if self._next_s is None:  # the first figures have no rate yet
+        if self._next_s is None:
+            if figures == Figures():  # nobody answers yet
+                return
             self._next_s = now_s + LINE_EVERY_S
         if now_s < self._next_s:
             return
