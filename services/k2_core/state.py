@@ -153,7 +153,7 @@ class CommitState:
                 topics={TopicName(name): _parse_topic(topic) for name, topic in document["topics"].items()},
                 open_ledger=tuple(_parse_entry(entry) for entry in document["open_ledger"]),
                 batch_id=document["batch_id"],
-                epoch=document["epoch"],
+                epoch=_number(document["epoch"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StateError(f"commit state: found {text[:80]!r}, expected its JSON ({error!r})") from error
@@ -176,12 +176,22 @@ def _parse_topic(document: Mapping[str, Any]) -> TopicState:
     return TopicState(
         id=TopicId(document["id"]),
         partitions={
-            Partition(int(number)): PartitionState(
-                Offset(position), **{name: document.get(name, {}).get(number, 0) for name in _COUNTS}
-            )
+            Partition(int(number)): _parse_partition(document, number, position)
             for number, position in document["next"].items()
         },
     )
+
+
+def _parse_partition(topic: Mapping[str, Any], number: str, position: object) -> PartitionState:
+    counts: dict[str, Any] = {name: _number(topic.get(name, {}).get(number, 0)) for name in _COUNTS}
+    return PartitionState(Offset(_number(position)), **counts)
+
+
+def _number(value: object) -> int:
+    """Return a count or position: positions decide what is committed, so nothing that only looks like one will do."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"found {value!r}, expected a whole number from 0")
+    return value
 
 
 def _dump_entry(entry: LedgerEntry) -> dict[str, Any]:
@@ -200,11 +210,11 @@ def _dump_entry(entry: LedgerEntry) -> dict[str, Any]:
 def _parse_entry(document: Mapping[str, Any]) -> LedgerEntry:
     return LedgerEntry(
         topic=TopicName(document["topic"]),
-        partition=Partition(document["partition"]),
-        start=Offset(document["from"]),
-        end=Offset(document["to"]),
+        partition=Partition(_number(document["partition"])),
+        start=Offset(_number(document["from"])),
+        end=Offset(_number(document["to"])),
         symbols=tuple(document["symbols"]),
-        level=document["level"],
+        level=_number(document["level"]),
         reason=document["reason"],
         raw_file=document.get("raw_file"),
     )
