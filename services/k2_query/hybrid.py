@@ -7,7 +7,7 @@ has reached E, take the view. Called by `k2_query.service` in a worker's thread;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,8 +23,10 @@ from k2_query.log_reader import LogReader
 from k2_query.log_watch import LogWatch
 from k2_query.segments import TailStore, TailView, Window
 
-ENDS_PATIENCE_S: Final = 0.25
+ENDS_PATIENCE_S: Final = 0.5
 """Kafka answers in 2 ms; a broker that takes longer than this is away."""
+ENDS_PATIENCE_WHILE_AWAY_S: Final = 0.05
+"""Once it is known to be away, for those who come after."""
 TAIL_PATIENCE_S: Final = 0.25
 """The tail is a few milliseconds behind; what it has not read by then is said to be missing."""
 
@@ -85,7 +87,7 @@ class HybridReader:
             plan = boundary.make_plan(lake.state, log, self.topics, before.bounds if before else None)
             self.store.wait_for({at.at: at.end for at in plan.uncommitted}, min(TAIL_PATIENCE_S, budget.remaining_s))
             view = self.store.view()
-        warnings = self._warnings(head, log, unanswered)
+        warnings = (*self._warnings(head, log, unanswered), *_explain(plan.missing))
         tail, missing_tail = self._uncommitted(plan, log, view, window, budget)
         ledger, missing_ledger = self._owed(plan, log, window, budget)
         rows = boundary.first_copies(pa.concat_tables([tail, ledger]))
@@ -105,7 +107,7 @@ class HybridReader:
 
     def _bounds(self, head: LakeHead) -> tuple[LogBounds, tuple[Missing, ...]]:
         """Return the log's bounds, and what is missing because Kafka did not say where it ends."""
-        sighting = self.watch.ask(ENDS_PATIENCE_S)
+        sighting = self.watch.ask(ENDS_PATIENCE_WHILE_AWAY_S if self.watch.problem else ENDS_PATIENCE_S)
         if sighting is not None:
             return sighting.bounds, ()
         last = self.watch.latest
@@ -172,6 +174,22 @@ class HybridReader:
             Missing(wanted.at, wanted.start, wanted.end, boundary.UNREAD) for wanted in ranges if wanted not in views
         ]
         return rows, missing
+
+
+_EXPLANATIONS: Final[Mapping[str, str]] = {
+    boundary.LOST: "records left the log before the table took them in; the sink waits for `k2 adopt-topic`",
+    boundary.RECREATED: "the topic was deleted and made again; what is in it waits for `k2 adopt-topic`",
+    boundary.OTHER_CLUSTER: "the table's positions are of another Kafka cluster; the sink waits for `k2 adopt-topic`",
+    boundary.TRUNCATED: "the log ends before the table's position: the brokers have lost records",
+    boundary.NO_TOPIC: "the topic that the table was filled from is gone",
+    boundary.RAW_FILE: "deferred records are in raw files, which this service does not read",
+}
+
+
+def _explain(missing: Sequence[Missing]) -> Iterator[str]:
+    """Say once for each topic and reason what lies behind it."""
+    for topic, reason in dict.fromkeys((gap.at.topic, gap.reason) for gap in missing):
+        yield f"{topic}: {_EXPLANATIONS[reason]}"
 
 
 def _whole(topic: TopicName, reason: str) -> Missing:

@@ -17,6 +17,7 @@ from typing import Final
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.exceptions import NoSuchNamespaceError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import select
@@ -169,6 +170,8 @@ class Lake:
             raise CatalogUnavailableError(f"no catalog: {self._problem}")
         try:
             tables = [catalog.load_table(name) for name in sorted(catalog.list_tables(self._namespace))]
+        except NoSuchNamespaceError:
+            return []
         except CATALOG_FAULTS as error:
             raise CatalogUnavailableError(f"catalog: found {type(error).__name__}, expected an answer") from error
         return [(table.name()[-1], table, self._newest_files(table)) for table in tables]

@@ -1,4 +1,4 @@
-"""Where the log starts and stably ends, and whether it is still the same log: one thread that asks the brokers.
+"""Where the log starts and stably ends, and whether it is still the same log: asks the brokers.
 
 Queries need ends that are younger than their pinned snapshot. All that ask at about the same time share one request,
 and none waits longer than it says: a broker that is away costs a query its patience, never its answer.
@@ -6,6 +6,7 @@ and none waits longer than it says: a broker that is away costs a query its pati
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -13,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from k2_core.errors import K2Error, RetryableError, SetupError
+from k2_core.errors import RetryableError, SetupError
 from k2_core.kafka import KafkaAdmin
 from k2_core.types import Partition, TopicName
 from k2_query.boundary import LogBounds, TopicLog
 
+RETRY_S: Final = 0.05
+"""After a failure, and while a topic does not exist: a new topic's leaders are there within this or two of it."""
 REFRESH_S: Final = 1.0
 """How often ids and starts are asked for: retention moves in minutes, and a topic is made again in seconds."""
 _log = logging.getLogger(__name__)
@@ -32,7 +35,9 @@ class Sighting:
 
 
 class LogWatch:
-    """Asks the brokers for the log's bounds, on demand and once a second.
+    """Asks the brokers for the log's bounds: the ends on demand, ids and starts once a second.
+
+    Two threads, so that no query waits for what it does not need.
 
     Args:
         admin: The brokers.
@@ -47,23 +52,29 @@ class LogWatch:
         self._topics = tuple(topics)
         self._clock = clock
         self._changed = threading.Condition()
-        self._wanted = False
+        self._askers = 0
+        self._asked_at = float("-inf")
         self._stopping = False
+        self._described: LogBounds | None = None
         self._latest: Sighting | None = None
         self._problem: str | None = "Kafka has not been asked yet"
-        self._refreshed_at = float("-inf")
-        self._thread = threading.Thread(target=self._run, name="log-watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._describe_for_ever, name="log-topics", daemon=True),
+            threading.Thread(target=self._look_for_ever, name="log-ends", daemon=True),
+        ]
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Stop the thread; it ends when a request that is under way does, and is not waited for longer than that."""
+        """Stop the threads; a request to a broker that is away is not waited for."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(timeout=2 * REFRESH_S)
+        for thread in self._threads:
+            thread.join(timeout=2 * REFRESH_S)
 
     @property
     def latest(self) -> Sighting | None:
@@ -78,61 +89,66 @@ class LogWatch:
     def ask(self, timeout_s: float) -> Sighting | None:
         """Return bounds that were asked for after this call began, or None if that takes too long."""
         called_at = self._clock()
-
-        def fresh() -> bool:
-            return self._stopping or (self._latest is not None and self._latest.asked_at >= called_at)
-
         with self._changed:
-            self._wanted = True
+            self._askers += 1
+            self._asked_at = called_at
             self._changed.notify_all()
-            self._changed.wait_for(fresh, timeout_s)
-            latest = self._latest
-        return latest if latest is not None and latest.asked_at >= called_at else None
+            self._changed.wait_for(lambda: self._stopping or self._seen_since(called_at), timeout_s)
+            self._askers -= 1
+            return self._latest if self._seen_since(called_at) else None
 
-    def _run(self) -> None:
+    def _seen_since(self, moment: float) -> bool:
+        return self._latest is not None and self._latest.asked_at >= moment
+
+    def _look_for_ever(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted or self._stopping, REFRESH_S)
+                self._changed.wait_for(lambda: self._stopping or self._wanted(), REFRESH_S)
                 if self._stopping:
                     return
-                self._wanted = False
-            self._look()
+                described = self._described
+            if described is not None and not self._attempt(functools.partial(self._look, described)):
+                self._pause(RETRY_S)
 
-    def _look(self) -> None:
+    def _wanted(self) -> bool:
+        return self._described is not None and self._askers > 0 and not self._seen_since(self._asked_at)
+
+    def _look(self, described: LogBounds) -> None:
         asked_at = self._clock()
-        try:
-            bounds = self._bounds(asked_at)
-        except (RetryableError, SetupError) as error:  # a leader on the move is reported as a refusal
-            self._failed(error)
-            return
-        with self._changed:
-            if self._problem is not None:
-                _log.info("Kafka answers", extra={"topics": sorted(bounds.topics)})
-            self._problem = None
-            self._latest = Sighting(bounds, asked_at)
-            self._changed.notify_all()
-
-    def _failed(self, error: K2Error) -> None:
-        self._refreshed_at = float("-inf")  # whatever comes back may be another log
-        with self._changed:
-            if self._problem != str(error):
-                _log.warning("Kafka does not answer", extra={"problem": str(error)})
-            self._problem = str(error)
-
-    def _bounds(self, now: float) -> LogBounds:
-        known = self._latest.bounds if self._latest else None
-        if known is None or not known.topics or now - self._refreshed_at >= REFRESH_S:
-            known = self._describe()
-            self._refreshed_at = now
         topics = {
             name: TopicLog(topic.id, topic.starts, self._admin.stable_ends(name, topic.starts))
-            for name, topic in known.topics.items()
+            for name, topic in described.topics.items()
         }
-        return LogBounds(known.cluster_id, topics)
+        with self._changed:
+            self._latest = Sighting(LogBounds(described.cluster_id, topics), asked_at)
+            self._problem = None
+            self._changed.notify_all()
 
-    def _describe(self) -> LogBounds:
+    def _describe_for_ever(self) -> None:
+        while not self._stopping:
+            done = self._attempt(self._describe)
+            self._pause(REFRESH_S if done and self._described and self._described.topics else RETRY_S)
+
+    def _describe(self) -> None:
         topics = {}
         for name, (topic_id, count) in self._admin.describe_topics(self._topics).items():
             starts = self._admin.log_starts(name, [Partition(number) for number in range(count)])
             topics[name] = TopicLog(topic_id, starts, {})
-        return LogBounds(self._admin.cluster_id(), topics)
+        described = LogBounds(self._admin.cluster_id(), topics)
+        with self._changed:
+            self._described = described
+            self._changed.notify_all()
+
+    def _attempt(self, step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except (RetryableError, SetupError) as error:  # a leader on the move is reported as a refusal
+            if self._problem != str(error):
+                _log.warning("Kafka does not answer", extra={"problem": str(error)})
+            self._problem = str(error)
+            return False
+        return True
+
+    def _pause(self, longest_s: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, longest_s)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,14 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-import fastavro
 import pyarrow as pa
 from confluent_kafka import Producer
 from pydantic import SecretStr
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 
-from k2_core.codec import wire_prefix
 from k2_core.kafka import KafkaAdmin
 from k2_core.records import TRADES
 from k2_core.spec import Pipeline, parse_pipeline
@@ -27,10 +23,10 @@ from k2_core.tables import ensure_table, open_catalog
 from k2_core.topics import partition_of
 from k2_core.types import Offset, Partition, Symbol, TopicId, TopicName
 from k2_query.settings import QuerySettings
+from support.records import encode
 
 BASE: Final = datetime(2024, 8, 8, 23, 50, tzinfo=UTC)
 """Event time of the first record of a world: five minutes before midnight."""
-_SCHEMA: Final = fastavro.parse_schema(TRADES.avro)
 _DELIVERY_TIMEOUT_S: Final = 20.0
 
 Record = dict[str, Any]
@@ -59,13 +55,6 @@ def make_record(symbol: str, trade_id: int, at: datetime, **changes: Any) -> Rec
 def make_records(symbol: str, first_id: int, count: int, at: datetime, step_us: int = 10_000) -> list[Record]:
     """Consecutive trades, `step_us` apart."""
     return [make_record(symbol, first_id + n, at + timedelta(microseconds=n * step_us)) for n in range(count)]
-
-
-def encode(record: Record, schema_id: int = TRADES.packaged_id) -> bytes:
-    """A record as it travels."""
-    body = io.BytesIO()
-    fastavro.schemaless_writer(body, _SCHEMA, record)
-    return wire_prefix(schema_id) + body.getvalue()
 
 
 def event_time(record: Record) -> datetime:
@@ -254,10 +243,3 @@ def _is_deferred(one: Logged, entries: Iterable[LedgerEntry]) -> bool:
         and one.record["symbol"] in entry.symbols
         for entry in entries
     )
-
-
-def shuffled(items: Iterable[Any], seed: int) -> list[Any]:
-    """Items in an order that the seed decides."""
-    found = list(items)
-    random.Random(seed).shuffle(found)
-    return found

@@ -1,0 +1,95 @@
+"""The query service for tests: the real routes behind a real HTTP server, in this process, and a client for it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import uvicorn
+
+from k2_core.spec import Pipeline
+from k2_query.app import create_app
+from k2_query.auth import KEY_HEADER, key_ring
+from k2_query.runner import Runner
+from k2_query.runtime import Runtime
+from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
+
+WAIT_S: Final = 20.0
+_POLL_S: Final = 0.02
+
+
+@dataclass
+class Api:
+    """A running service."""
+
+    runtime: Runtime
+    client: httpx.Client
+
+    def get(self, path: str, status: int = 200, **parameters: Any) -> dict[str, Any]:
+        """The body of an answer that must have a status."""
+        answer = self.client.get(path, params=parameters)
+        assert answer.status_code == status, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def ids(self, **parameters: Any) -> list[str]:
+        """The ids of `/v1/trades`, which must be complete."""
+        parameters = {"symbol": "BTCUSDT", "limit": 10_000} | parameters
+        body = self.get("/v1/trades", 200, **parameters)
+        assert body["meta"]["complete"], body["meta"]
+        return [row["message_id"] for row in body["data"]]
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
+    """Waits for a condition and returns its value."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(_POLL_S)
+    return found
+
+
+@contextmanager
+def serve(settings: QuerySettings, pipeline: Pipeline) -> Iterator[Api]:
+    """Runs the service until the end of the block; waits until it accepts connections, not until it is healthy."""
+    runtime = Runtime(settings, pipeline)
+    app = create_app(runtime, key_ring(settings), Runner(settings.query_concurrency, settings.query_timeout_s))
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
+    thread.start()
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        wait_until(lambda: server.started, "the server")
+        with httpx.Client(base_url=base_url, headers={KEY_HEADER: DEVELOPMENT_KEY}, timeout=WAIT_S) as client:
+            yield Api(runtime, client)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def wait_healthy(api: Api) -> None:
+    """Waits until Kafka, tail and catalog are well and the tail has caught up."""
+
+    def healthy() -> bool:
+        answer = api.client.get("/health")
+        return answer.status_code == httpx.codes.OK and answer.json()["tail"]["unread_records"] == 0
+
+    wait_until(healthy, "a healthy service")
+
+
+def wait_snapshot(api: Api, snapshot_id: int) -> None:
+    """Waits until a snapshot is the pinned one."""
+
+    def pinned() -> bool:
+        head = api.runtime.lake.peek()
+        return head is not None and head.snapshot.id == snapshot_id
+
+    wait_until(pinned, f"snapshot {snapshot_id}")
