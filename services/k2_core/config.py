@@ -66,4 +66,6 @@ def read_settings(kind: type[Settings]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         variable = "K2_" + "_".join(str(part) for part in first["loc"]).upper()
+        if first["type"] == "missing":
+            raise SpecError(variable, "no such environment variable", "a value") from error
         raise SpecError(variable, "an unusable environment variable", first["msg"].lower()) from error
