@@ -133,7 +133,7 @@ def _describe_network(error: Exception, host: str) -> str:
         case socket.gaierror():
             return f"no network: {host} cannot be resolved"
         case ssl.SSLError():
-            return f"{host} cannot be trusted ({error.reason or error})"
+            return f"{host} cannot be trusted ({error})"
         case ConnectionRefusedError():
             return f"{host} refused the connection"
     return f"no network: {host} cannot be reached ({error})"
