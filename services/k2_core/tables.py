@@ -6,6 +6,7 @@ Called by the sink (which creates and writes), the query service and the command
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -15,7 +16,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
-from sqlalchemy.exc import SQLAlchemyError
+from requests import RequestException
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from k2_core.config import ServiceSettings
 from k2_core.errors import CatalogUnavailableError, SpecError
@@ -70,7 +72,7 @@ def open_catalog(settings: ServiceSettings) -> Catalog:
         raise CatalogUnavailableError(f"catalog: found {type(error).__name__}, expected an answer") from error
 
 
-CATALOG_FAULTS: Final = (SQLAlchemyError, RESTError, ConnectionError, TimeoutError)
+CATALOG_FAULTS: Final = (SQLAlchemyError, RESTError, RequestException, ConnectionError, TimeoutError)
 """What a catalog that is locked, gone or slow raises; never an answer to a commit."""
 
 
@@ -127,7 +129,8 @@ def ensure_table(catalog: Catalog, namespace: str, record_type: RecordType, pipe
     schema = record_type.iceberg_schema
     more: dict[str, Any] = {"properties": TABLE_PROPERTIES | {PIPELINE_KEY: pipeline_uid}}
     try:
-        catalog.create_namespace_if_not_exists(namespace)
+        with contextlib.suppress(IntegrityError):  # another sink was faster: SqlCatalog looks first and writes then
+            catalog.create_namespace_if_not_exists(namespace)
         return catalog.create_table(
             table_name(namespace, record_type),
             schema=schema,
