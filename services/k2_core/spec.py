@@ -243,6 +243,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):  # the loader itself refuses lists and mappings as keys
+                continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"found the key {key.value!r} twice, expected once", key.start_mark
