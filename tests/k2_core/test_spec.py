@@ -1,0 +1,288 @@
+"""The K2Pipeline: what is read, what follows from it, and one line for each thing that is wrong."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from k2_core.errors import SpecError
+from k2_core.spec import Pipeline, load_pipeline, parse_pipeline
+
+MANIFESTS: Final = Path(__file__).parents[2] / "manifests"
+SMALLEST: Final[dict[str, Any]] = {
+    "apiVersion": "k2.dev/v1alpha1",
+    "kind": "K2Pipeline",
+    "metadata": {"name": "trades"},
+    "spec": {"ingestion": [{"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}]},
+}
+SECRET: Final = {"name": "a-secret", "key": "value"}
+FULL: Final[dict[str, Any]] = {
+    "apiVersion": "k2.dev/v1alpha1",
+    "kind": "K2Pipeline",
+    "metadata": {
+        "name": "market-data",
+        "namespace": "k2",
+        "uid": "8b5f6f0e-5f3c-4f5a-9d6a-0c1b2a3d4e5f",
+        "generation": 3,
+        "labels": {"team": "data"},
+    },
+    "spec": {
+        "namespace": "market",
+        "kafka": {
+            "bootstrapServers": "kafka-0:9092,kafka-1:9092",
+            "schemaRegistryUrl": "http://registry:8081",
+            "tls": {"enabled": True, "caSecret": SECRET},
+            "sasl": {"mechanism": "SCRAM-SHA-512", "usernameSecret": SECRET, "passwordSecret": SECRET},
+            "replicationFactor": 3,
+        },
+        "storage": {
+            "catalog": {"type": "rest", "uriSecret": SECRET},
+            "warehouse": "s3://lake/warehouse",
+            "s3": {
+                "endpoint": "http://s3:9000",
+                "region": "eu-central-1",
+                "accessKeySecret": SECRET,
+                "secretKeySecret": SECRET,
+            },
+        },
+        "ingestion": [
+            {
+                "name": "binance-spot",
+                "venue": "binance",
+                "market": "spot",
+                "assetClass": "crypto",
+                "url": "wss://stream.binance.com:9443",
+                "restUrl": "https://api.binance.com",
+                "symbols": [{"name": "BTCUSDT", "priority": "critical"}, {"name": "DOGEUSDT", "priority": "low"}],
+                "partitions": 12,
+            },
+            {"name": "more", "venue": "binance", "symbols": [{"name": "ETHUSDT"}]},
+        ],
+        "sink": {"replicas": 2, "commitIntervalSeconds": 5, "commitRecords": 100000, "compressionLevel": 9},
+        "query": {
+            "mode": "single",
+            "replicas": 2,
+            "port": 8080,
+            "apiKeySecret": SECRET,
+            "commitLagSeconds": 60,
+            "tailMaxBytes": 1048576,
+        },
+    },
+    "status": {"phase": "Running"},
+}
+
+
+def changed(path: str, value: Any, document: dict[str, Any] = FULL) -> dict[str, Any]:
+    """The document with one value replaced, added, or (value ...) removed; `ingestion.0.venue` is a path."""
+    copied = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    node: Any = copied
+    for part in parents:
+        node = node[int(part) if part.isdigit() else part]
+    if value is ...:
+        del node[last]
+    else:
+        node[int(last) if last.isdigit() else last] = value
+    return copied
+
+
+class TestReading:
+    def test_the_smallest_has_the_defaults(self) -> None:
+        spec = parse_pipeline(SMALLEST).spec
+        assert (spec.kafka, spec.storage, spec.namespace) == (None, None, "market")
+        assert (spec.sink.replicas, spec.sink.commit_interval_seconds, spec.query.port) == (1, 10, 8000)
+        assert spec.ingestion[0].url == "wss://stream.binance.com:9443"
+        assert spec.ingestion[0].partitions == 50
+
+    def test_every_field(self) -> None:
+        """Each field that the document names comes out under its own name: nothing is ignored."""
+        dumped = parse_pipeline(FULL).model_dump(by_alias=True, exclude_unset=True, mode="json")
+        expected = copy.deepcopy(FULL)
+        del expected["status"], expected["metadata"]["labels"]
+        assert dumped == expected
+
+    def test_symbols_in_the_order_of_the_file(self) -> None:
+        assert parse_pipeline(FULL).spec.ingestion[0].symbol_names == ("BTCUSDT", "DOGEUSDT")
+
+    def test_it_does_not_change(self) -> None:
+        pipeline = parse_pipeline(SMALLEST)
+        with pytest.raises(ValidationError, match="frozen"):
+            pipeline.spec.__setattr__("namespace", "other")
+
+    def test_the_document_is_left_alone(self) -> None:
+        document = copy.deepcopy(FULL)
+        parse_pipeline(document)
+        assert document == FULL
+
+
+class TestOwner:
+    def test_in_a_cluster_the_uid(self) -> None:
+        assert parse_pipeline(FULL).uid == "8b5f6f0e-5f3c-4f5a-9d6a-0c1b2a3d4e5f"
+
+    def test_on_a_laptop_the_name(self) -> None:
+        assert parse_pipeline(SMALLEST).uid == "local/default/trades"
+
+
+class TestTopics:
+    def test_sources_of_one_venue_share_a_topic_with_the_most_partitions(self) -> None:
+        assert parse_pipeline(FULL).trades_topics() == {"market.crypto.trades.binance": 50}
+
+    def test_the_namespace_is_its_prefix(self) -> None:
+        pipeline = parse_pipeline(changed("spec.namespace", "test_1"))
+        assert pipeline.trades_topic(pipeline.spec.ingestion[0]) == "test_1.crypto.trades.binance"
+
+
+CASES: Final = [
+    ("apiVersion", "v1", "apiVersion", "'v1'", "'k2.dev/v1alpha1'"),
+    ("kind", "Pod", "kind", "'Pod'", "'K2Pipeline'"),
+    ("metadata", ..., "metadata", "nothing", "a value"),
+    ("metadata.name", ..., "metadata.name", "nothing", "a value"),
+    ("metadata.name", "Trades", "metadata.name", "'Trades'", "string should match pattern"),
+    ("metadata.name", "a\n", "metadata.name", r"'a\n'", "string should match pattern"),
+    ("spec", ..., "spec", "nothing", "a value"),
+    ("spec", [], "spec", "[]", "a valid dictionary"),
+    ("spec.sinc", {}, "spec.sinc", "an unknown key", "only keys that the resource has"),
+    ("spec.namespace", "Market", "spec.namespace", "'Market'", "string should match pattern"),
+    ("spec.namespace", 5, "spec.namespace", "5", "a valid string"),
+    ("spec.ingestion", ..., "spec.ingestion", "nothing", "a value"),
+    ("spec.ingestion", [], "spec.ingestion", "[]", "at least 1 item"),
+    ("spec.ingestion", None, "spec.ingestion", "None", "a valid tuple"),
+    ("spec.ingestion.0", "binance", "spec.ingestion[0]", "'binance'", "a valid dictionary"),
+    ("spec.ingestion.0.venue", "kraken", "spec.ingestion[0].venue", "'kraken'", "'binance'"),
+    ("spec.ingestion.1.venue", ..., "spec.ingestion[1].venue", "nothing", "a value"),
+    ("spec.ingestion.0.market", "futures", "spec.ingestion[0].market", "'futures'", "'spot'"),
+    ("spec.ingestion.0.name", "a_b", "spec.ingestion[0].name", "'a_b'", "string should match pattern"),
+    ("spec.ingestion.0.url", "http://x", "spec.ingestion[0].url", "'http://x'", "string should match pattern"),
+    ("spec.ingestion.0.url", "wss://x/ws", "spec.ingestion[0].url", "'wss://x/ws'", "string should match pattern"),
+    ("spec.ingestion.0.restUrl", "ftp://x", "spec.ingestion[0].restUrl", "'ftp://x'", "string should match pattern"),
+    ("spec.ingestion.0.rest_url", "http://x", "spec.ingestion[0].rest_url", "an unknown key", "only keys"),
+    ("spec.ingestion.0.symbols", [], "spec.ingestion[0].symbols", "[]", "at least 1 item"),
+    ("spec.ingestion.0.symbols.1", "ETHUSDT", "spec.ingestion[0].symbols[1]", "'ETHUSDT'", "a valid dictionary"),
+    ("spec.ingestion.0.symbols.0.name", "btc", "spec.ingestion[0].symbols[0].name", "'btc'", "should match pattern"),
+    (
+        "spec.ingestion.0.symbols.0.priority",
+        "high",
+        "spec.ingestion[0].symbols[0].priority",
+        "'high'",
+        "'critical', 'n",
+    ),
+    (
+        "spec.ingestion.0.symbols",
+        [{"name": "A"}, {"name": "A"}],
+        "spec.ingestion[0]",
+        "symbol A is listed twice",
+        "once",
+    ),
+    (
+        "spec.ingestion.1.name",
+        "binance-spot",
+        "spec",
+        "ingestion names ['binance-spot', 'binance-spot'] repeat",
+        "dist",
+    ),
+    ("spec.ingestion.0.partitions", 0, "spec.ingestion[0].partitions", "0", "greater than or equal to 1"),
+    ("spec.ingestion.0.partitions", "many", "spec.ingestion[0].partitions", "'many'", "a valid integer"),
+    ("spec.kafka.bootstrapServers", "kafka", "spec.kafka.bootstrapServers", "'kafka'", "string should match pattern"),
+    ("spec.kafka.sasl.mechanism", "GSSAPI", "spec.kafka.sasl.mechanism", "'GSSAPI'", "'PLAIN', 'SCRAM-SHA-256' or"),
+    ("spec.kafka.sasl.passwordSecret", ..., "spec.kafka.sasl.passwordSecret", "nothing", "a value"),
+    ("spec.kafka.sasl.password", "hunter2", "spec.kafka.sasl.password", "an unknown key", "only keys"),
+    ("spec.storage.catalog.uri", "x", "spec.storage.catalog", "a contradiction", "exactly one of uri and uriSecret"),
+    ("spec.storage.catalog.uriSecret", ..., "spec.storage.catalog", "a contradiction", "exactly one of uri and uri"),
+    ("spec.storage.catalog.type", "hive", "spec.storage.catalog.type", "'hive'", "'sql' or 'rest'"),
+    ("spec.storage.warehouse", ..., "spec.storage.warehouse", "nothing", "a value"),
+    ("spec.sink.replicas", 0, "spec.sink.replicas", "0", "greater than or equal to 1"),
+    ("spec.sink.commitIntervalSeconds", 0.1, "spec.sink.commitIntervalSeconds", "0.1", "greater than or equal to 0.5"),
+    ("spec.sink.commitRecords", 10**9, "spec.sink.commitRecords", "1000000000", "less than or equal to 2000000"),
+    ("spec.sink.compressionLevel", 22, "spec.sink.compressionLevel", "22", "less than or equal to 19"),
+    ("spec.query.mode", "cluster", "spec.query.mode", "'cluster'", "'single'"),
+    ("spec.query.port", 80, "spec.query.port", "80", "greater than or equal to 1024"),
+    ("spec.query.tailMaxBytes", 1, "spec.query.tailMaxBytes", "1", "greater than or equal to 1048576"),
+]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("at", "value", "path", "found", "expected"), CASES, ids=[f"{case[0]}={str(case[1])[:15]}" for case in CASES]
+    )
+    def test_each_part(self, at: str, value: Any, path: str, found: str, expected: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            parse_pipeline(changed(at, value))
+        error = caught.value
+        assert (error.path, error.found, expected in error.expected) == (path, found, True), error
+        assert str(error) == f"{error.path}: found {error.found}, expected {error.expected}"
+        assert "\n" not in str(error)
+        assert "more)" not in str(error)
+
+    def test_several_faults_are_counted(self) -> None:
+        twice = changed("spec.sink.replicas", 0, changed("spec.query.port", 1))
+        with pytest.raises(SpecError, match=r"^spec\.sink\.replicas: found 0, .* \(and 1 more\)$"):
+            parse_pipeline(twice)
+
+    def test_a_list_that_is_empty_and_a_fault_elsewhere(self) -> None:
+        twice = changed("spec.ingestion", [], changed("spec.query.port", 1))
+        with pytest.raises(SpecError, match=r"spec\.ingestion: found \[\], .* \(and 1 more\)$"):
+            parse_pipeline(twice)
+
+    @pytest.mark.parametrize("document", [None, [], "text", 7], ids=["nothing", "list", "text", "number"])
+    def test_what_is_no_mapping(self, document: object) -> None:
+        with pytest.raises(SpecError, match=r"found a document of type .*, expected a mapping with kind: K2Pipeline"):
+            parse_pipeline(document)
+
+    def test_long_values_are_cut(self) -> None:
+        with pytest.raises(SpecError) as caught:
+            parse_pipeline(changed("kind", "x" * 5_000))
+        assert len(str(caught.value)) < 200
+        assert caught.value.found.endswith("...")
+
+
+class TestFiles:
+    def test_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "pipeline.yaml"
+        path.write_text(yaml.safe_dump(FULL))
+        assert load_pipeline(path) == parse_pipeline(FULL)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            pytest.param(b"\xff\xfe", "expected a readable UTF-8 file", id="no-utf8"),
+            pytest.param(b"spec: [", "expected one YAML document", id="no-yaml"),
+            pytest.param(b"a: 1\n---\nb: 2\n", "expected one YAML document", id="two-documents"),
+            pytest.param(b"", "found a document of type NoneType", id="empty"),
+            pytest.param(b"spec: 1\nspec: 2\n", "found the key 'spec' twice, expected once", id="key-twice"),
+            pytest.param(b"a: &x 1\n*x : 1\n1: 2\n", "twice, expected once", id="alias-key-twice"),
+            pytest.param(b"? {a: 1}\n: 2\n", "expected one YAML document", id="mapping-as-key"),
+            pytest.param(b"? [a]\n: 2\n? [a]\n: 3\n", "expected one YAML document", id="lists-as-keys"),
+            pytest.param(
+                yaml.safe_dump(SMALLEST | {5: 1}).encode(),
+                "[5]: found 5, expected keys should be strings",
+                id="number-as-key",
+            ),
+            pytest.param(b"!!python/object/apply:os.getcwd []", "could not determine a constructor", id="code"),
+        ],
+    )
+    def test_each_bad_file_is_one_line(self, content: bytes, message: str, tmp_path: Path) -> None:
+        path = tmp_path / "pipeline.yaml"
+        path.write_bytes(content)
+        with pytest.raises(SpecError) as caught:
+            load_pipeline(path)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(SpecError, match=r"nowhere\.yaml .*No such file.*, expected a readable UTF-8 file"):
+            load_pipeline(tmp_path / "nowhere.yaml")
+
+    def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(SpecError, match="expected a readable UTF-8 file"):
+            load_pipeline(tmp_path)
+
+    @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
+    def test_those_that_ship(self, path: Path) -> None:
+        document = yaml.safe_load(path.read_text())
+        if document["kind"] == "K2Pipeline":
+            assert isinstance(load_pipeline(path), Pipeline)

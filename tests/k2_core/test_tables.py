@@ -1,0 +1,206 @@
+"""The Iceberg tables in a real catalog: made once, as designed, whoever comes first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
+from sqlalchemy import create_engine, text
+
+from k2_core import tables
+from k2_core.config import ServiceSettings
+from k2_core.errors import CatalogUnavailableError, SpecError
+from k2_core.records import QUOTES, RECORD_TYPES, TRADES, RecordType
+from k2_core.tables import TABLE_PROPERTIES, ensure_table, load_table, open_catalog, sort_columns, table_name
+
+EACH_TYPE = pytest.mark.parametrize("record_type", RECORD_TYPES.values(), ids=lambda kind: kind.name)
+
+
+def settings_of(folder: Path) -> ServiceSettings:
+    return ServiceSettings(
+        catalog_uri=SecretStr(f"sqlite:///{folder}/catalog.db"), warehouse=f"file://{folder}/warehouse"
+    )
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    opened = open_catalog(settings_of(tmp_path))
+    yield opened
+    opened.close()
+
+
+class TestCatalog:
+    def test_the_embedded_one(self, catalog: Catalog) -> None:
+        assert isinstance(catalog, SqlCatalog)
+        assert catalog.name == "k2"
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            pytest.param(ServiceSettings(), id="nothing"),
+            pytest.param(ServiceSettings(catalog_uri=SecretStr("sqlite://")), id="no-warehouse"),
+            pytest.param(ServiceSettings(warehouse="file:///w"), id="no-catalog"),
+        ],
+    )
+    def test_missing_settings_are_named(self, settings: ServiceSettings) -> None:
+        with pytest.raises(SpecError, match="K2_CATALOG_URI and K2_WAREHOUSE: found none, expected"):
+            open_catalog(settings)
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(CatalogUnavailableError, match="found OperationalError, expected an answer"):
+            open_catalog(settings_of(tmp_path / "missing"))
+
+    def test_nobody_at_a_rest_catalog(self) -> None:
+        away = ServiceSettings(catalog_type="rest", catalog_uri=SecretStr("http://127.0.0.1:1"), warehouse="s3://w")
+        with pytest.raises(CatalogUnavailableError, match="found ConnectionError, expected an answer"):
+            open_catalog(away)
+
+    def test_object_storage_gets_its_keys_and_a_short_patience(self, tmp_path: Path) -> None:
+        s3 = {"s3_endpoint": "http://s3:9000", "s3_region": "eu-central-1"}
+        opened = open_catalog(
+            ServiceSettings(
+                catalog_uri=SecretStr(f"sqlite:///{tmp_path}/catalog.db"),
+                warehouse="s3://lake/warehouse",
+                s3_access_key=SecretStr("key"),
+                s3_secret_key=SecretStr("secret"),
+                s3_endpoint=s3["s3_endpoint"],
+                s3_region=s3["s3_region"],
+            )
+        )
+        found = {name: value for name, value in opened.properties.items() if name.startswith("s3.")}
+        opened.close()
+        assert found == {
+            "s3.endpoint": "http://s3:9000",
+            "s3.region": "eu-central-1",
+            "s3.access-key-id": "key",
+            "s3.secret-access-key": "secret",
+            "s3.connect-timeout": "5",
+        }
+
+
+class TestTable:
+    def test_names(self) -> None:
+        assert table_name("market", TRADES) == ("market", "trades")
+        assert table_name("test", QUOTES) == ("test", "quotes")
+
+    def test_none_before_it_is_made(self, catalog: Catalog) -> None:
+        assert load_table(catalog, "market", TRADES) is None
+
+    @EACH_TYPE
+    def test_made_as_designed(self, catalog: Catalog, record_type: RecordType) -> None:
+        table = ensure_table(catalog, "market", record_type, "local/default/test")
+        schema = table.schema()
+        assert schema.as_struct() == record_type.iceberg_schema.as_struct()
+        names = {field.field_id: field.name for field in schema.fields}
+        partitions = [(names[field.source_id], field.transform, field.name) for field in table.spec().fields]
+        assert partitions == [
+            ("event_time", DayTransform(), "event_day"),
+            ("symbol", BucketTransform(16), "symbol_bucket"),
+        ]
+        assert {field.transform for field in table.sort_order().fields} == {IdentityTransform()}
+        order = [names[field.source_id] for field in table.sort_order().fields]
+        assert order == sort_columns(list(names.values()))
+
+    def test_trades_are_sorted_by_symbol_time_and_id(self) -> None:
+        assert sort_columns(TRADES.table_schema.names) == ["symbol", "event_time", "trade_id"]
+        assert sort_columns(QUOTES.table_schema.names) == ["symbol", "event_time"]
+
+    def test_properties(self, catalog: Catalog) -> None:
+        properties = ensure_table(catalog, "market", TRADES, "uid-7").properties
+        assert properties.items() >= TABLE_PROPERTIES.items()
+        assert properties["k2.pipeline"] == "uid-7"
+        assert properties["commit.retry.num-retries"] == "0"
+
+    def test_a_second_time_it_is_the_same(self, catalog: Catalog) -> None:
+        first = ensure_table(catalog, "market", TRADES, "one")
+        second = ensure_table(catalog, "market", TRADES, "two")
+        assert first.metadata.table_uuid == second.metadata.table_uuid
+        assert second.properties["k2.pipeline"] == "one"
+
+    def test_namespaces_are_apart(self, catalog: Catalog) -> None:
+        one = ensure_table(catalog, "market", TRADES, "x")
+        two = ensure_table(catalog, "test", TRADES, "x")
+        assert one.metadata.table_uuid != two.metadata.table_uuid
+
+    def test_found_by_another_process(self, catalog: Catalog, tmp_path: Path) -> None:
+        made = ensure_table(catalog, "market", TRADES, "x")
+        other = open_catalog(settings_of(tmp_path))
+        found = load_table(other, "market", TRADES)
+        other.close()
+        assert found is not None
+        assert found.metadata.table_uuid == made.metadata.table_uuid
+
+
+class TestSeveralCreators:
+    def test_all_get_the_one_table(self, tmp_path: Path) -> None:
+        open_catalog(settings_of(tmp_path)).close()  # its own tables are made by one
+        gate = threading.Barrier(4)
+        made: list[Table] = []
+        failed: list[Exception] = []
+
+        def create() -> None:
+            own = open_catalog(settings_of(tmp_path))
+            gate.wait()
+            try:
+                made.append(ensure_table(own, "market", TRADES, "x"))
+            except CatalogUnavailableError as error:
+                failed.append(error)
+            finally:
+                own.close()
+
+        threads = [threading.Thread(target=create) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert len({table.metadata.table_uuid for table in made}) == 1
+        assert len(made) == 4
+
+    def test_the_one_that_is_late_takes_the_others(self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The other sink's table appears between looking and creating."""
+        first = ensure_table(catalog, "market", TRADES, "early")
+        monkeypatch.setattr(tables, "load_table", lambda *_: None)
+        assert ensure_table(catalog, "market", TRADES, "late").metadata.table_uuid == first.metadata.table_uuid
+
+
+@pytest.mark.usefixtures("catalog")
+class TestAway:
+    def test_a_locked_catalog_is_retryable(self, tmp_path: Path) -> None:
+        """SQLite under another's write transaction; a short busy timeout so that the test is short."""
+        impatient = open_catalog(
+            ServiceSettings(
+                catalog_uri=SecretStr(f"sqlite:///{tmp_path}/catalog.db?timeout=0.1"), warehouse=f"file://{tmp_path}/w"
+            )
+        )
+        engine = create_engine(f"sqlite:///{tmp_path}/catalog.db")
+        with engine.connect() as connection:
+            connection.execute(text("BEGIN EXCLUSIVE"))
+            with pytest.raises(CatalogUnavailableError, match="catalog: found OperationalError, expected an answer"):
+                ensure_table(impatient, "market", TRADES, "x")
+            connection.execute(text("ROLLBACK"))
+        assert ensure_table(impatient, "market", TRADES, "x") is not None
+        engine.dispose()
+        impatient.close()
+
+    def test_locked_after_it_was_looked_up(self, tmp_path: Path) -> None:
+        impatient = open_catalog(
+            ServiceSettings(
+                catalog_uri=SecretStr(f"sqlite:///{tmp_path}/catalog.db?timeout=0.1"), warehouse=f"file://{tmp_path}/w"
+            )
+        )
+        engine = create_engine(f"sqlite:///{tmp_path}/catalog.db")
+        with engine.connect() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))  # others may read, and not write
+            with pytest.raises(CatalogUnavailableError, match="catalog: found OperationalError, expected an answer"):
+                ensure_table(impatient, "market", TRADES, "x")
+            connection.execute(text("ROLLBACK"))
+        engine.dispose()
+        impatient.close()
