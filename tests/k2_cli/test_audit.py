@@ -1,0 +1,79 @@
+"""`k2 audit` on real tables."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from k2_cli.audit import _ranges
+from k2_cli.completeness import SymbolDay
+from support.cli import K2, TOPIC, Lake
+
+
+def test_a_complete_table_is_proven_so(k2: K2, lake: Lake) -> None:
+    lake.commit([10, 11])
+    lake.commit([12, 13, 14])
+    answer = k2("audit", "--dir", lake.folder.root, "--json")
+    assert answer.code == 0
+    document = answer.document
+    assert document["complete"] is True
+    assert document["rows"] == 5
+    assert document["open_ledger"] == []
+    assert document["symbols"] == [
+        {
+            "exchange": "binance",
+            "market": "spot",
+            "symbol": "BTCUSDT",
+            "day": "2026-01-01",
+            "first": 10,
+            "last": 14,
+            "expected": 5,
+            "stored": 5,
+            "missing": 0,
+            "missing_ranges": [],
+            "duplicates": 0,
+        }
+    ]
+    [partition] = document["partitions"]
+    assert (partition["topic"], partition["next"], partition["rows"], partition["balanced"]) == (TOPIC, 5, 5, True)
+    text = k2("audit", "--dir", lake.folder.root)
+    assert text.code == 0
+    assert "1 of 1 partitions balance" in text.out
+    assert "complete: every id and every position is there exactly once" in text.out
+
+
+@pytest.mark.parametrize(
+    ("ids", "skipped", "found"),
+    [
+        pytest.param([10, 11, 15], 0, "12-14", id="missing ids"),
+        pytest.param([10, 11, 11], 0, "NOT complete", id="an id twice"),
+        pytest.param([10, 11], 1, "does not balance", id="a lost record"),
+    ],
+)
+def test_what_is_wrong_is_shown_and_exits_1(k2: K2, lake: Lake, ids: list[int], skipped: int, found: str) -> None:
+    lake.commit(ids, skipped=skipped)
+    answer = k2("audit", "--dir", lake.folder.root)
+    assert answer.code == 1
+    assert found in answer.out
+    assert answer.out.rstrip().endswith("NOT complete")
+    assert k2("audit", "--dir", lake.folder.root, "--json").document["complete"] is False
+
+
+def test_a_pipeline_that_has_committed_nothing_yet_lacks_nothing(k2: K2, lake: Lake) -> None:
+    answer = k2("audit", "--dir", lake.folder.root, "--json")
+    assert answer.code == 0
+    assert answer.document["snapshot_id"] is None
+
+
+def test_a_folder_without_a_pipeline_is_refused(k2: K2, tmp_path: object) -> None:
+    answer = k2("audit", "--dir", tmp_path)
+    assert (answer.code, answer.out) == (3, "")
+    assert "expected a folder that `k2 up --dir` has used" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_many_ranges_are_cut_short_for_people() -> None:
+    ranges = ((1, 1), (3, 4), (6, 6), (8, 9), (11, 11))
+    day = SymbolDay("binance", "spot", "BTCUSDT", date(2026, 1, 1), 0, 12, 6, ranges, 0)
+    assert _ranges(day) == "1, 3-4, 6 and 2 more"
