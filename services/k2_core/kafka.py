@@ -22,19 +22,27 @@ ADMIN_TIMEOUT_S: Final = 15.0
 TOPIC_CONFIG: Final[Mapping[str, str]] = {"compression.type": "producer", "cleanup.policy": "delete"}
 """Stored as the producer compressed it: the broker spends no time on what lz4 did already."""
 
-_UNAVAILABLE: Final = frozenset(
+_REFUSALS: Final = frozenset(
     {
-        KafkaError._TRANSPORT,  # librdkafka's own faults have no other names
-        KafkaError._TIMED_OUT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._NOENT,  # "No leaders found": none was elected yet, after a broker's end for instance
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NOT_LEADER_FOR_PARTITION,  # of a topic that was made a moment ago
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError._AUTHENTICATION,  # librdkafka's own faults have no other names
+        KafkaError._INVALID_ARG,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_REQUEST,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.SECURITY_DISABLED,
+        KafkaError.TOPIC_ALREADY_EXISTS,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.UNSUPPORTED_VERSION,
     }
 )
+"""What asking again does not change. Anything else passes: leaders and coordinators move, brokers come back."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +73,8 @@ class KafkaAdmin:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._client = AdminClient(client_config(settings), logger=_log)
+        self._config = client_config(settings)
+        self._client = AdminClient(self._config, logger=_log)
         self._replication_factor = settings.kafka_replication_factor
 
     def cluster_id(self) -> str:
@@ -140,14 +149,15 @@ class KafkaAdmin:
         )
         return {Partition(at.partition): Offset(self._result(future).offset) for at, future in futures.items()}
 
-    @staticmethod
-    def _result(future: Any) -> Any:  # confluent-kafka's futures are untyped
+    def _result(self, future: Any) -> Any:  # confluent-kafka's futures are untyped
         try:
             return future.result(timeout=2 * ADMIN_TIMEOUT_S)
         except KafkaException as error:
             fault = error.args[0]
-            if fault.retriable() or fault.code() in _UNAVAILABLE:
-                raise KafkaUnavailableError(f"found {fault.str()}, expected an answer from Kafka") from error
-            raise SetupError(f"Kafka refused: {fault.str()}") from error
+            if fault.code() in _REFUSALS:
+                raise SetupError(f"Kafka refused: {fault.str()}") from error
+            # A client keeps a dead leader's epoch and goes on asking with it: the next call asks with a new one.
+            self._client = AdminClient(self._config, logger=_log)
+            raise KafkaUnavailableError(f"found {fault.str()}, expected an answer from Kafka") from error
         except TimeoutError as error:
             raise KafkaUnavailableError("found no answer from Kafka, expected one within its time") from error

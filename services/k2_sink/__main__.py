@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import time
+from typing import Final
 
 import pyarrow as pa
 
 from k2_core.config import read_settings
-from k2_core.errors import K2Error, SpecError
+from k2_core.errors import K2Error, RetryableError, SpecError
 from k2_core.health import HealthServer
 from k2_core.kafka import KafkaAdmin
 from k2_core.logs import configure
@@ -24,6 +25,10 @@ from k2_sink.commit import Owner, TableWriter
 from k2_sink.metrics import SinkMetrics
 from k2_sink.service import Parts, Sink
 from k2_sink.settings import SinkSettings
+
+START_TIMEOUT_S: Final = 60.0
+"""How long Kafka or the catalog may be away at the start, before the process ends to be started again."""
+RETRY_AFTER_S: Final = 0.5
 
 _log = logging.getLogger("k2_sink")
 
@@ -49,22 +54,33 @@ def _serve(settings: SinkSettings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    pipeline = load_pipeline(settings.pipeline_file)
-    admin = KafkaAdmin(settings)
-    owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
-    writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner)
     registry = new_registry("k2-sink")
-    parts = Parts(settings, pipeline, schema_source(settings), admin, writer, SinkMetrics(registry))
-    sink = Sink(parts)
-    with HealthServer(
-        settings.listen_host, settings.metrics_port, registry, {"commit": lambda: sink.trouble}
-    ) as server:
-        _log.info("sink ready", extra={"metrics_port": server.port, "pipeline": pipeline.uid})
+    metrics = SinkMetrics(registry)
+    sink = _start(settings, metrics, stop)
+    checks = {"commit": lambda: sink.trouble}
+    with HealthServer(settings.listen_host, settings.metrics_port, registry, checks) as server:
+        _log.info("sink ready", extra={"metrics_port": server.port})
         wall_s, cpu_s = time.monotonic(), time.process_time()
         sink.run(stop)
         spent = {"wall_s": time.monotonic() - wall_s, "cpu_s": time.process_time() - cpu_s}
-    _log.info("sink stopped", extra={**spent, "stage_cpu_s": parts.metrics.stage_cpu_s()})
+    _log.info("sink stopped", extra={**spent, "stage_cpu_s": metrics.stage_cpu_s()})
     return 0
+
+
+def _start(settings: SinkSettings, metrics: SinkMetrics, stop: threading.Event) -> Sink:
+    """Return a sink once Kafka and the catalog answer."""
+    pipeline = load_pipeline(settings.pipeline_file)
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            admin = KafkaAdmin(settings)
+            owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
+            writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner)
+            return Sink(Parts(settings, pipeline, schema_source(settings), admin, writer, metrics))
+        except RetryableError as error:
+            if time.monotonic() > deadline_s or stop.wait(RETRY_AFTER_S):
+                raise
+            _log.warning("start: will be tried again", extra={"error": str(error)})
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ from typing import Final
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from k2_core.config import ServiceSettings
 from k2_core.errors import K2Error, KafkaUnavailableError, StateError
 from k2_core.kafka import client_config
 from k2_core.types import Offset, Partition, TopicName
 from k2_sink.batch import Chunk
 from k2_sink.protocol import LogPartition
+from k2_sink.settings import SinkSettings
 
 CHUNK_RECORDS: Final = 10_000
 """Enough to make each call's fixed cost small, few enough to stay in the processor's cache."""
-SESSION_TIMEOUT_S: Final = 10.0
-"""How long after a crash the others take a sink's partitions over; heartbeats come from librdkafka's own thread."""
+HEARTBEATS_PER_SESSION: Final = 4
+"""Heartbeats come from librdkafka's own thread, so a long write does not end a session."""
 OFFSETS_EVERY_S: Final = 1.0
 
 _FATAL: Final = {
@@ -72,13 +72,12 @@ class LogReader:
         ownership: What to do when partitions come and go.
     """
 
-    def __init__(
-        self, settings: ServiceSettings, group: str, topics: Sequence[TopicName], ownership: Ownership
-    ) -> None:
+    def __init__(self, settings: SinkSettings, group: str, topics: Sequence[TopicName], ownership: Ownership) -> None:
         self._ownership = ownership
         self._one_topic = topics[0] if len(topics) == 1 else None
         self._error: Exception | None = None
         self._offsets_at = 0.0
+        session_ms = int(settings.sink_session_timeout_s * 1000)
         self._consumer = Consumer(
             client_config(
                 settings,
@@ -89,8 +88,8 @@ class LogReader:
                 enable_partition_eof=True,  # an end says how far markers reach
                 isolation_level="read_committed",
                 partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
-                heartbeat_interval_ms=int(SESSION_TIMEOUT_S * 1000 / 4),
+                session_timeout_ms=session_ms,
+                heartbeat_interval_ms=session_ms // HEARTBEATS_PER_SESSION,
                 fetch_queue_backoff_ms=5,  # the default of 1 s starves a fast consumer
                 fetch_message_max_bytes=4 * 1024 * 1024,
                 queued_max_messages_kbytes=64 * 1024,

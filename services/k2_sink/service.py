@@ -165,17 +165,23 @@ class Sink:
 
     def _drain(self) -> None:
         """Read on to where the log ended when this was asked, for as long as the settings allow, and commit."""
-        deadline = self._clock() + self._parts.settings.sink_drain_timeout_s
-        expired = _Deadline(deadline, self._clock)
-        try:
-            ends = self._stable_ends(self._batch.positions())
-            while self._clock() < deadline and any(
-                (position := self._batch.position(at)) is not None and position < end for at, end in ends.items()
-            ):
-                self._step(expired)
-        except RetryableError as error:
-            _log.warning("drain: stopped reading early", extra={"error": str(error)})
+        expired = _Deadline(self._clock() + self._parts.settings.sink_drain_timeout_s, self._clock)
+        ends: Mapping[LogPartition, Offset] | None = None
+        while not expired.is_set() and (ends is None or self._before(ends)):
+            try:
+                ends = ends or self._stable_ends(self._batch.positions())
+                if self._before(ends):
+                    self._step(expired)
+            except RetryableError as error:
+                _log.warning("drain: will be tried again", extra={"error": str(error)})
+                self._reader.seek(self._batch.positions())
+                expired.wait(RETAKE_AFTER_S)
         self._commit(expired)
+
+    def _before(self, ends: Mapping[LogPartition, Offset]) -> bool:
+        """Return whether a partition that is still owned has not been read to its end."""
+        positions = self._batch.positions()
+        return any(positions[at] < end for at, end in ends.items() if at in positions)
 
     def _stable_ends(self, owned: Mapping[LogPartition, Offset]) -> dict[LogPartition, Offset]:
         ends: dict[LogPartition, Offset] = {}
@@ -326,6 +332,10 @@ class _Deadline:
     def __init__(self, deadline: float, clock: Callable[[], float]) -> None:
         self._deadline = deadline
         self._clock = clock
+
+    def is_set(self) -> bool:
+        """Return whether it is over."""
+        return self._clock() >= self._deadline
 
     def wait(self, timeout_s: float) -> bool:
         """Wait, and return whether it is over."""

@@ -12,5 +12,7 @@ class SinkSettings(ServiceSettings):
 
     sink_drain_timeout_s: float = Field(default=30, ge=0)
     """How long SIGTERM lets the sink read on to the end of the log before it commits and leaves."""
+    sink_session_timeout_s: float = Field(default=10, ge=1)
+    """How long after a crash the group waits before others take the partitions over."""
     sink_stop_at_end: bool = False
     """Stop by itself once everything that was in the log at the start is committed; for backfills and benchmarks."""

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_sink.consumer import SESSION_TIMEOUT_S
 from support.records import Record, make_trades
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 SYMBOLS = tuple(f"S{number}USDT" for number in range(12))
@@ -67,13 +66,16 @@ def test_killed_at_random_moments_it_neither_loses_nor_doubles(work: SinkWorkspa
 
 
 def test_two_at_once_share_the_work_and_one_may_die(work: SinkWorkspace) -> None:
-    trades = make_trades(12_000, symbols=SYMBOLS, seed=13)
-    with producing(work, trades, 80):
-        first, second = work.start(), work.start()
-        first.wait_said("committed")
-        second.wait_said("committed")
+    trades = make_trades(6_000, symbols=SYMBOLS, seed=13)
+    first, second = work.start(), work.start()
+    for sink in (first, second):
+        wait_until(lambda sink=sink: sink.metric("k2_sink_owned_partitions") == 2, "two partitions each")
+    work.produce(trades[:3_000])
+    first.wait_said("committed")
+    second.wait_said("committed")
+    with producing(work, trades[3_000:], 20):
         first.kill()
-        second.wait_said("committed", 3)
+    wait_until(lambda: work.committed() == 6_000, "the survivor to take in all")
     finish(work, trades)
 
 
@@ -88,7 +90,7 @@ def test_a_sink_that_slept_through_its_replacement_commits_nothing(work: SinkWor
     before = work.committed()
     heir = work.start()
     work.produce(trades[1_000:])
-    wait_until(lambda: work.committed() == 4_000, f"the heir to commit all, from {before}", 6 * SESSION_TIMEOUT_S)
+    wait_until(lambda: work.committed() == 4_000, f"the heir to commit all, from {before}", 30 * SESSION_TIMEOUT_S)
     zombie.signal(signal.SIGCONT)
     more = make_trades(500, symbols=("LATEUSDT",), seed=15)
     work.produce(more)
@@ -101,10 +103,11 @@ def test_a_warehouse_that_cannot_be_written_heals_and_loses_nothing(work: SinkWo
     trades = make_trades(2_000, symbols=SYMBOLS, seed=16)
     work.produce(trades[:1_000])
     work.run_to_end()
+    sink = work.start()
+    sink.wait_said("partitions taken")
     data = work.folder / f"warehouse/{work.namespace}/trades/data"
     data.rename(data.with_name("away"))
     data.write_text("no folder")
-    sink = work.start()
     work.produce(trades[1_000:])
     sink.wait_said("commit: will be tried again")
     assert sink.get("/health").status_code == 503

@@ -26,6 +26,8 @@ from support.lake import by_message_id, committed_state, lake_environment, lake_
 from support.records import Record, encode
 
 PATIENCE_S = 90.0
+SESSION_TIMEOUT_S = 2
+"""Of the tests' sinks: a killed one is replaced after this time."""
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
@@ -138,6 +140,7 @@ class SinkWorkspace:
         return {
             "K2_PIPELINE_FILE": str(path),
             "K2_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "K2_SINK_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
             **lake_environment(self.folder),
             **more,
         }
