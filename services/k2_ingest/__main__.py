@@ -15,6 +15,7 @@ import uvloop
 from k2_core import logs
 from k2_core.config import read_settings
 from k2_core.errors import K2Error, SpecError
+from k2_core.runtime import tune_for_batches
 from k2_ingest.service import serve
 from k2_ingest.settings import IngestSettings
 
@@ -32,6 +33,7 @@ def main() -> int:
         logs.configure("k2-ingest", settings.log_level)
         for chatty in ("httpx", "picows"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
+        tune_for_batches()
         return uvloop.run(serve(settings))
     except SpecError as error:
         log.error("%s", error)  # noqa: TRY400 - the message says it all; a traceback would bury it
