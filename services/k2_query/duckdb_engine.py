@@ -141,7 +141,8 @@ class DuckDBEngine:
 
 def _settings(root: Path, memory_bytes: int, threads: int) -> list[tuple[str, str]]:
     """Return DuckDB's settings, the locks last. No spilling: what does not fit is refused."""
-    directory = str(root).replace("'", "''")
+    literal = str(root).replace("'", "''")
+    allowed = ", ".join(f"'{directory}/'" for directory in (literal, _escaped(literal)))  # patterns are checked as such
     return [
         ("TimeZone", "'UTC'"),
         ("memory_limit", f"'{memory_bytes}B'"),
@@ -152,7 +153,7 @@ def _settings(root: Path, memory_bytes: int, threads: int) -> list[tuple[str, st
         ("autoload_known_extensions", "false"),
         ("autoinstall_known_extensions", "false"),
         ("allow_community_extensions", "false"),
-        ("allowed_directories", f"['{directory}/']"),
+        ("allowed_directories", f"[{allowed}]"),
         ("enable_external_access", "false"),
         ("lock_configuration", "true"),
     ]

@@ -33,6 +33,8 @@ from k2_query.file_index import EMPTY_INDEX, FileIndex, FileStats, read_stats
 REFRESH_S: Final = 0.2
 """How old the pinned snapshot may be. It decides how much comes from the tail, not what an answer holds."""
 OLDER_SNAPSHOTS_KEPT: Final = 16
+MANIFESTS_KEPT: Final = 10_000
+"""In memory before a look at which are still needed: a day of commits, some 10 MB."""
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +94,8 @@ class Lake:
         self._head: LakeHead | None = None
         self._checked_at = float("-inf")
         self._problem: str | None = "the catalog has not been asked yet"
-        self._manifests: dict[str, tuple[FileStats, ...]] = {}
+        self.manifests: dict[str, tuple[FileStats, ...]] = {}
+        self.keep_manifests = MANIFESTS_KEPT
         self._older: OrderedDict[int, LakeSnapshot] = OrderedDict()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -197,6 +200,7 @@ class Lake:
         self._checked_at = time.monotonic()
         if changed is not None:
             self._head = changed
+            self._forget(changed)
             self._published(changed)
         self._seen.set()
 
@@ -218,6 +222,15 @@ class Lake:
         head = LakeHead(table, self._describe(table, newest) if newest else NO_TABLE)
         self._pointer = table.metadata_location
         return head
+
+    def _forget(self, head: LakeHead) -> None:
+        """Drop manifests that were rewritten away, once there are many; older snapshots read theirs again."""
+        newest = head.table.current_snapshot() if head.table else None
+        if head.table is None or newest is None or len(self.manifests) <= self.keep_manifests:
+            return
+        named = {manifest.manifest_path for manifest in newest.manifests(head.table.io)}
+        self.manifests = {path: files for path, files in self.manifests.items() if path in named}
+        self.keep_manifests = max(self.keep_manifests, 2 * len(named))
 
     def _metadata_pointer(self, catalog: Catalog) -> str | None:
         """Return where the table's metadata is, without reading it; None where a catalog cannot say that cheaply."""
@@ -257,12 +270,12 @@ class Lake:
         schema, specs = table.schema(), table.specs()
         files: list[FileStats] = []
         for manifest in snapshot.manifests(table.io):
-            known = self._manifests.get(manifest.manifest_path)
+            known = self.manifests.get(manifest.manifest_path)
             if known is None:
                 entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
                 spec = specs[manifest.partition_spec_id]
                 known = tuple(read_stats(entry.data_file, schema, spec) for entry in entries)
-                self._manifests[manifest.manifest_path] = known
+                self.manifests[manifest.manifest_path] = known
             files.extend(known)
         return FileIndex(tuple(files))
 
