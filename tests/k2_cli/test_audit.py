@@ -8,10 +8,10 @@ import pytest
 
 from k2_cli.audit import _ranges
 from k2_cli.completeness import SymbolDay
-from support.cli import K2, TOPIC, Lake
+from support.cli import TOPIC, Lake, k2
 
 
-def test_a_complete_table_is_proven_so(k2: K2, lake: Lake) -> None:
+def test_a_complete_table_is_proven_so(lake: Lake) -> None:
     lake.commit([10, 11])
     lake.commit([12, 13, 14])
     answer = k2("audit", "--dir", lake.folder.root, "--json")
@@ -51,7 +51,7 @@ def test_a_complete_table_is_proven_so(k2: K2, lake: Lake) -> None:
         pytest.param([10, 11], 1, "does not balance", id="a lost record"),
     ],
 )
-def test_what_is_wrong_is_shown_and_exits_1(k2: K2, lake: Lake, ids: list[int], skipped: int, found: str) -> None:
+def test_what_is_wrong_is_shown_and_exits_1(lake: Lake, ids: list[int], skipped: int, found: str) -> None:
     lake.commit(ids, skipped=skipped)
     answer = k2("audit", "--dir", lake.folder.root)
     assert answer.code == 1
@@ -60,13 +60,13 @@ def test_what_is_wrong_is_shown_and_exits_1(k2: K2, lake: Lake, ids: list[int], 
     assert k2("audit", "--dir", lake.folder.root, "--json").document["complete"] is False
 
 
-def test_a_pipeline_that_has_committed_nothing_yet_lacks_nothing(k2: K2, lake: Lake) -> None:
+def test_a_pipeline_that_has_committed_nothing_yet_lacks_nothing(lake: Lake) -> None:
     answer = k2("audit", "--dir", lake.folder.root, "--json")
     assert answer.code == 0
     assert answer.document["snapshot_id"] is None
 
 
-def test_a_folder_without_a_pipeline_is_refused(k2: K2, tmp_path: object) -> None:
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: object) -> None:
     answer = k2("audit", "--dir", tmp_path)
     assert (answer.code, answer.out) == (3, "")
     assert "expected a folder that `k2 up --dir` has used" in answer.err

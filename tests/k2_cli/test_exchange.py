@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from k2_cli.exchange import parse_first_ids
 from k2_core.errors import SpecError
-from support.cli import K2
+from support.cli import k2
 
 
 @contextmanager
@@ -62,14 +62,14 @@ def test_captures_are_replayed_as_they_are(tmp_path: Path) -> None:
         assert [connection.recv(timeout=10) for _ in range(3)] == [first, second, "not json"]
 
 
-def test_a_first_id_that_is_none_is_bad_input(k2: K2) -> None:
+def test_a_first_id_that_is_none_is_bad_input() -> None:
     assert parse_first_ids(["btcusdt=7", "ETHUSDT=8"]) == {"BTCUSDT": 7, "ETHUSDT": 8}
     with pytest.raises(SpecError, match="--first-id: found 'BTCUSDT', expected SYMBOL=ID"):
         parse_first_ids(["BTCUSDT"])
     assert k2("exchange", "--first-id", "x=y").code == 2
 
 
-def test_what_cannot_be_served_is_one_line(k2: K2) -> None:
+def test_what_cannot_be_served_is_one_line() -> None:
     answer = k2("exchange", "--symbols", " , ")
     assert answer.code == 3
     assert "exchange symbols: found none" in answer.err

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 
 from k2_cli import main
-from support.cli import K2
+from support.cli import k2
 
 COMMANDS = ("up", "status", "query", "audit", "lag", "tables", "exchange", "reset")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example_and_json(k2: K2, command: str) -> None:
+def test_every_command_has_help_with_an_example_and_json(command: str) -> None:
     answer = k2(command, "--help")
     assert answer.code == 0
     assert f"Example:  k2 {command}" in answer.out
     assert "--json" in answer.out
 
 
-def test_the_commands_are_these(k2: K2) -> None:
+def test_the_commands_are_these() -> None:
     answer = k2("--help")
     listed = [line.split()[0] for line in answer.out.partition("Commands:")[2].splitlines() if line.strip()]
     assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
@@ -45,7 +45,7 @@ def test_the_commands_are_these(k2: K2) -> None:
         pytest.param(["up", "--speed", "2"], "--speed: found no --capture", id="speed of nothing"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_2(k2: K2, arguments: list[str], said: str) -> None:
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], said: str) -> None:
     answer = k2(*arguments)
     assert answer.code == 2
     assert answer.out == ""
@@ -61,9 +61,7 @@ def test_bad_input_is_one_line_and_exit_2(k2: K2, arguments: list[str], said: st
         pytest.param(("venue: binance", ""), "spec.ingestion[0].venue: found nothing", id="missing part"),
     ],
 )
-def test_a_bad_pipeline_names_path_found_and_expected(
-    k2: K2, tmp_path: Path, change: tuple[str, str], said: str
-) -> None:
+def test_a_bad_pipeline_names_path_found_and_expected(tmp_path: Path, change: tuple[str, str], said: str) -> None:
     example = (Path(__file__).parents[2] / "manifests" / "pipeline.yaml").read_text()
     (tmp_path / "pipeline.yaml").write_text(example.replace(*change, 1))
     answer = k2("up", "-f", tmp_path / "pipeline.yaml", "--dir", tmp_path / "d")
@@ -74,7 +72,7 @@ def test_a_bad_pipeline_names_path_found_and_expected(
     assert not (tmp_path / "d").exists()
 
 
-def test_no_command_shows_the_help_and_is_bad_input(k2: K2) -> None:
+def test_no_command_shows_the_help_and_is_bad_input() -> None:
     answer = k2()
     assert answer.code == 2
     assert "Commands:" in answer.out + answer.err

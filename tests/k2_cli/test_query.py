@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from support.cli import K2
+from support.cli import k2
 
 ROW = {
     "event_time": "2026-01-01T00:00:00Z",
@@ -61,7 +61,7 @@ def api() -> Iterator[Api]:
         thread.join()
 
 
-def test_the_newest_trades_as_a_table(k2: K2, api: Api) -> None:
+def test_the_newest_trades_as_a_table(api: Api) -> None:
     answer = k2("query", "btcusdt", "--window", "15m", "--limit", 5, "--url", api.url)
     assert answer.code == 0
     assert answer.out.splitlines()[1].split() == list(ROW.values())
@@ -70,14 +70,14 @@ def test_the_newest_trades_as_a_table(k2: K2, api: Api) -> None:
     assert api.asked == [("/v1/trades/recent", wanted, "k2-dev-api-key-2026")]
 
 
-def test_times_ask_for_history_with_the_given_key(k2: K2, api: Api) -> None:
+def test_times_ask_for_history_with_the_given_key(api: Api) -> None:
     answer = k2("query", "BTCUSDT", "--start", "2026-01-01T00:00:00Z", "--url", api.url, "--api-key", "a.b", "--json")
     assert answer.document == api.body
     wanted = {"symbol": ["BTCUSDT"], "limit": ["20"], "start": ["2026-01-01T00:00:00Z"]}
     assert api.asked == [("/v1/trades", wanted, "a.b")]
 
 
-def test_an_incomplete_answer_is_exit_1_with_its_warnings(k2: K2, api: Api) -> None:
+def test_an_incomplete_answer_is_exit_1_with_its_warnings(api: Api) -> None:
     api.body = {"data": [], "meta": {"complete": False, "warnings": ["the log begins after the table ends"]}}
     answer = k2("query", "BTCUSDT", "--url", api.url)
     assert answer.code == 1
@@ -97,7 +97,7 @@ def test_an_incomplete_answer_is_exit_1_with_its_warnings(k2: K2, api: Api) -> N
     ],
 )
 def test_refusals_have_their_exit_codes(
-    k2: K2, api: Api, status: int, content_type: str, body: object, code: int, said: str
+    api: Api, status: int, content_type: str, body: object, code: int, said: str
 ) -> None:
     api.status, api.content_type, api.body = status, content_type, body
     answer = k2("query", "BTCUSDT", "--url", api.url)
@@ -106,7 +106,7 @@ def test_refusals_have_their_exit_codes(
     assert answer.err.count("\n") == 1
 
 
-def test_nobody_there_is_exit_4(k2: K2, tmp_path: Path) -> None:
+def test_nobody_there_is_exit_4(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closing:
         url = f"http://127.0.0.1:{closing.getsockname()[1]}"
     assert k2("query", "BTCUSDT", "--url", url).code == 4
@@ -115,7 +115,7 @@ def test_nobody_there_is_exit_4(k2: K2, tmp_path: Path) -> None:
     assert f"found nothing running on {tmp_path}" in nothing.err
 
 
-def test_a_window_and_times_contradict_each_other(k2: K2) -> None:
+def test_a_window_and_times_contradict_each_other() -> None:
     answer = k2("query", "BTCUSDT", "--window", "1h", "--end", "2026-01-01T00:00:00Z")
     assert answer.code == 2
     assert "--window: found --start or --end too" in answer.err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from k2_cli.folder import RunInfo, StateFolder
-from support.cli import K2
+from support.cli import k2
 
 
 class Terminal(io.StringIO):
@@ -31,7 +31,7 @@ def used(tmp_path: Path) -> StateFolder:
     return folder
 
 
-def test_everything_of_k2_is_removed_with_the_folder(k2: K2, used: StateFolder) -> None:
+def test_everything_of_k2_is_removed_with_the_folder(used: StateFolder) -> None:
     answer = k2("reset", "--dir", used.root, "--yes", "--json")
     assert answer.code == 0
     assert answer.document["bytes"] >= 10_000
@@ -39,13 +39,13 @@ def test_everything_of_k2_is_removed_with_the_folder(k2: K2, used: StateFolder) 
     assert not used.root.exists()
 
 
-def test_what_is_not_k2s_stays(k2: K2, used: StateFolder) -> None:
+def test_what_is_not_k2s_stays(used: StateFolder) -> None:
     (used.root / "notes.txt").write_text("mine")
     assert k2("reset", "--dir", used.root, "--yes").out.startswith("removed ")
     assert [path.name for path in used.root.iterdir()] == ["notes.txt"]
 
 
-def test_a_folder_in_use_is_refused(k2: K2, used: StateFolder) -> None:
+def test_a_folder_in_use_is_refused(used: StateFolder) -> None:
     used.acquire()
     starting = k2("reset", "--dir", used.root, "--yes")
     used.write_run(RunInfo(4711, "", "", "", ""))
@@ -56,7 +56,7 @@ def test_a_folder_in_use_is_refused(k2: K2, used: StateFolder) -> None:
     assert used.catalog.exists()
 
 
-def test_without_a_terminal_it_wants_to_be_told(k2: K2, used: StateFolder) -> None:
+def test_without_a_terminal_it_wants_to_be_told(used: StateFolder) -> None:
     answer = k2("reset", "--dir", used.root)
     assert answer.code == 2
     assert str(used.catalog) in answer.out
@@ -66,13 +66,13 @@ def test_without_a_terminal_it_wants_to_be_told(k2: K2, used: StateFolder) -> No
 
 @pytest.mark.parametrize(("word", "code", "left"), [("y", 0, False), ("n", 1, True)], ids=["yes", "no"])
 def test_in_a_terminal_it_asks(
-    k2: K2, used: StateFolder, monkeypatch: pytest.MonkeyPatch, word: str, code: int, left: bool
+    used: StateFolder, monkeypatch: pytest.MonkeyPatch, word: str, code: int, left: bool
 ) -> None:
     monkeypatch.setattr("sys.stdin", Terminal(f"{word}\n"))
     assert k2("reset", "--dir", used.root).code == code
     assert used.root.exists() is left
 
 
-def test_nothing_to_remove(k2: K2, tmp_path: Path) -> None:
+def test_nothing_to_remove(tmp_path: Path) -> None:
     answer = k2("reset", "--dir", tmp_path / "nothing", "--yes")
     assert (answer.code, answer.out) == (0, f"{tmp_path}/nothing: nothing to remove\n")

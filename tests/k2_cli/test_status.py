@@ -11,16 +11,16 @@ from prometheus_client import CollectorRegistry
 
 from k2_cli.folder import RunInfo, RunningProcess, StateFolder
 from k2_core.health import HealthServer
-from support.cli import K2
+from support.cli import k2
 
 
-def test_nothing_runs(k2: K2, tmp_path: Path) -> None:
+def test_nothing_runs(tmp_path: Path) -> None:
     assert k2("status", "--dir", tmp_path).code == 1
     answer = k2("status", "--dir", tmp_path, "--json")
     assert (answer.code, answer.document) == (1, {"running": False, "well": False, "dir": str(tmp_path)})
 
 
-def test_between_start_and_up_it_says_so(k2: K2, tmp_path: Path) -> None:
+def test_between_start_and_up_it_says_so(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     folder.acquire()
     answer = k2("status", "--dir", tmp_path)
@@ -28,7 +28,7 @@ def test_between_start_and_up_it_says_so(k2: K2, tmp_path: Path) -> None:
     assert (answer.code, answer.out) == (1, f"{tmp_path}: `k2 up` is starting or stopping\n")
 
 
-def test_each_process_is_asked_how_it_is(k2: K2, tmp_path: Path) -> None:
+def test_each_process_is_asked_how_it_is(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     trouble: dict[str, str | None] = {"commit": None}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.cli import K2, Lake
+from support.cli import Lake, k2
 
 
-def test_figures_are_those_of_the_metadata(k2: K2, lake: Lake) -> None:
+def test_figures_are_those_of_the_metadata(lake: Lake) -> None:
     lake.commit([10, 11])
     lake.commit([12])
     answer = k2("tables", "--dir", lake.folder.root, "--json")
@@ -20,16 +20,16 @@ def test_figures_are_those_of_the_metadata(k2: K2, lake: Lake) -> None:
     assert answer.document["disk_bytes"] > table["bytes"]
 
 
-def test_for_people(k2: K2, lake: Lake) -> None:
+def test_for_people(lake: Lake) -> None:
     lake.commit([10])
     answer = k2("tables", "--dir", lake.folder.root)
     assert answer.out.splitlines()[1].split()[:3] == ["market.trades", "1", "1"]
     assert "on disk, Kafka and logs included" in answer.out
 
 
-def test_no_table_yet(k2: K2, lake: Lake) -> None:
+def test_no_table_yet(lake: Lake) -> None:
     assert k2("tables", "--dir", lake.folder.root, "--json").document["tables"] == []
 
 
-def test_an_unknown_folder_is_refused(k2: K2, tmp_path: Path) -> None:
+def test_an_unknown_folder_is_refused(tmp_path: Path) -> None:
     assert k2("tables", "--dir", tmp_path).code == 3

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2_cli import pipelines
+from k2_cli import main, pipelines
 from k2_cli.environment import folder_settings
 from k2_cli.folder import StateFolder
 from k2_core.records import TRADES
@@ -40,8 +41,12 @@ class Answer:
         return json.loads(self.out)
 
 
-K2 = Callable[..., Answer]
-"""Runs `k2 ARGUMENTS`."""
+def k2(*arguments: object) -> Answer:
+    """Run `k2 ARGUMENTS` in this process; what a shell would see of it."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main.main([str(argument) for argument in arguments])
+    return Answer(code, out.getvalue(), err.getvalue())
 
 
 class Lake:
