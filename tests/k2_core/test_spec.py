@@ -132,6 +132,10 @@ class TestTopics:
     def test_sources_of_one_venue_share_a_topic_with_the_most_partitions(self) -> None:
         assert parse_pipeline(FULL).trades_topics() == {"market.crypto.trades.binance": 50}
 
+    def test_in_whatever_order_they_stand(self) -> None:
+        backward = changed("spec.ingestion", FULL["spec"]["ingestion"][::-1])
+        assert parse_pipeline(backward).trades_topics() == {"market.crypto.trades.binance": 50}
+
     def test_the_namespace_is_its_prefix(self) -> None:
         pipeline = parse_pipeline(changed("spec.namespace", "test_1"))
         assert pipeline.trades_topic(pipeline.spec.ingestion[0]) == "test_1.crypto.trades.binance"
@@ -217,6 +221,11 @@ class TestRefused:
         assert str(error) == f"{error.path}: found {error.found}, expected {error.expected}"
         assert "\n" not in str(error)
         assert "more)" not in str(error)
+
+    def test_the_only_item_of_a_list_is_one_fault(self) -> None:
+        # pydantic reports the list as too short as well.
+        with pytest.raises(SpecError, match=r"^spec\.ingestion\[0\]\.venue: found 'kraken', expected 'binance'$"):
+            parse_pipeline(changed("spec.ingestion.0.venue", "kraken", SMALLEST))
 
     def test_several_faults_are_counted(self) -> None:
         twice = changed("spec.sink.replicas", 0, changed("spec.query.port", 1))

@@ -164,6 +164,15 @@ class TestSeveralCreators:
         assert len({table.metadata.table_uuid for table in made}) == 1
         assert len(made) == 4
 
+    def test_the_namespace_appears_between_looking_and_making(
+        self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        catalog.create_namespace("market")
+        stale = [False]  # the first look's answer; later ones are of the moment
+        exists = catalog.namespace_exists
+        monkeypatch.setattr(catalog, "namespace_exists", lambda name: stale.pop() if stale else exists(name))
+        assert ensure_table(catalog, "market", TRADES, "x") is not None
+
     def test_the_one_that_is_late_takes_the_others(self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
         """The other sink's table appears between looking and creating."""
         first = ensure_table(catalog, "market", TRADES, "early")
