@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -135,7 +136,12 @@ class World:
 
     @property
     def topic_id(self) -> TopicId:
-        return self.admin.describe_topics([self.topic])[self.topic][0]
+        """The id, waited for: a broker describes a new topic a little later than it acknowledges it."""
+        deadline = time.monotonic() + _DELIVERY_TIMEOUT_S
+        while self.topic not in (found := self.admin.describe_topics([self.topic])):
+            assert time.monotonic() < deadline, f"topic {self.topic} does not appear"
+            time.sleep(0.02)
+        return found[self.topic][0]
 
     @property
     def catalog(self) -> Catalog:
