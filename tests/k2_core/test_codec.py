@@ -144,7 +144,13 @@ class TestRejections:
             (encode(GOOD[2]) + b"\x00" * GUARD_SIZE, "trailing_bytes", "found 8 bytes after the record"),
             (crafted(message_id=avro_bytes(b"\xff\xfe")), "malformed_text", "found a string that is no UTF-8"),
             (crafted(sequence=b"\x02" + b"\xff" * 11 + b"\x01"), "malformed", "that the decoder refuses"),
-            (crafted(sequence=b"\x04" + b"\xff" * 11 + b"\x01"), "malformed", "found bytes that are no record"),
+            (crafted(sequence=b"\x04" + b"\xff" * 11 + b"\x01"), "malformed", "found a branch that its union has not"),
+            (crafted(receive_timestamp=avro_long(2**60)[:4], vendor_data=b""), "truncated", "expected a whole record"),
+            (
+                crafted(receive_timestamp=avro_long(2**63 - 1)) + b"\x00",
+                "malformed",
+                "found bytes that are no record (OverflowError",
+            ),
             (crafted(price=avro_bytes(b"\x01" + bytes(16))), "malformed", "expected a record in range"),
             (crafted(price=avro_bytes(b"")), "price_not_positive", "found price 0.00000000, expected more than 0"),
             (crafted(price=avro_bytes(b"\xff")), "price_not_positive", "found price -0.00000001"),
@@ -170,6 +176,8 @@ class TestRejections:
             "no-utf8",
             "endless-number",
             "endless-number-in-no-branch",
+            "number-cut-off",
+            "time-beyond-all-calendars-and-a-byte-more",
             "decimal-of-17-bytes",
             "price-zero",
             "price-negative",
@@ -237,7 +245,8 @@ class TestRejections:
         "garbage",
         [
             pytest.param([b"\x00" + at.to_bytes(4, "big") + b"x" * 40 for at in range(20_000)], id="an-id-each"),
-            pytest.param([PREFIX + b"\x0a" * 60] * 2_000, id="one-id"),
+            pytest.param([PREFIX + b"\x0a" * 60] * 2_000, id="no-such-branch"),
+            pytest.param([encode(GOOD[0])[:-3]] * 60_000, id="cut-off"),
         ],
     )
     @pytest.mark.timeout(20)
