@@ -11,7 +11,7 @@ from typing import Final
 
 import yaml
 
-from k2_core.errors import SpecError
+from k2_core.errors import SetupError, SpecError
 from k2_core.spec import API_VERSION, KIND, Pipeline, load_pipeline, parse_pipeline
 
 DEFAULT_NAME: Final = "crypto"
@@ -46,6 +46,22 @@ def widened(pipeline: Pipeline, symbols: Iterable[str]) -> Pipeline:
     document = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
     document["spec"]["ingestion"][0]["symbols"] += missing
     return parse_pipeline(document)
+
+
+def require_same(file: Path, pipeline: Pipeline) -> None:
+    """Refuse a folder that another pipeline has used: its tables are not this one's to write to.
+
+    Args:
+        file: What `write` wrote there before, if anything.
+        pipeline: The one that wants to run.
+
+    Raises:
+        SetupError: It is another one's.
+    """
+    if file.exists() and (found := load_pipeline(file).uid) != pipeline.uid:
+        raise SetupError(
+            f"{file.parent}: found the state of pipeline {found}, expected that of {pipeline.uid}; use another --dir"
+        )
 
 
 def write(pipeline: Pipeline, path: Path) -> None:

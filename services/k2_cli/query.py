@@ -11,8 +11,8 @@ import typer
 from k2_cli import output
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
-from k2_cli.up import DEVELOPMENT_KEY
 from k2_core.errors import QueryError, RetryableError, SetupError
+from k2_query.settings import DEVELOPMENT_KEY
 
 EXAMPLE: Final = "Example:  k2 query BTCUSDT --window 15m --limit 20"
 TIMEOUT_S: Final = 30.0

@@ -20,6 +20,7 @@ from k2_cli.lake import Lake
 from k2_cli.launch import SINK_STOP_S, STAGE_SINK, Exchange, LocalStack
 from k2_cli.output import Say
 from k2_cli.scrape import Buckets, Sample, Scraper, quantile, since
+from k2_cli.source import Choice
 from k2_cli.supervisor import Child, Supervisor
 from k2_cli.verdict import ROW_COLUMNS, Verdict, judge
 from k2_core.config import ServiceSettings
@@ -138,8 +139,13 @@ class Replay:
         self._scraper = Scraper()
         self._seen_before: Buckets = []
 
-    def run(self, captured: Captured, exchange: Exchange) -> tuple[Account, Verdict]:
+    def run(self, captured: Captured, exchange: Exchange, choice: Choice) -> tuple[Account, Verdict]:
         """Replay everything, drain the sinks and judge; the other processes still run afterwards.
+
+        Args:
+            captured: What the files hold.
+            exchange: How they are replayed.
+            choice: What other commands are told of the source.
 
         Raises:
             K2Error: It could not start, or could not go on.
@@ -150,6 +156,7 @@ class Replay:
         since_us = time.time_ns() // 1_000
         ingests = self._stack.start_ingest(self._stack.choose_exchange(), stop_at_end=True)
         self._stack.start_exchange(exchange)
+        self._stack.write_run(choice)
         connected_at = self._follow(ingests)
         trades, _ = log_ends(settings, pipeline)
         produced = grown(trades_before, trades)

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_cli.stack.process import ManagedProcess
+from k2_core.errors import SetupError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ProcessUnit:
-    """A service."""
+    """A service.
+
+    It is sent SIGTERM once and only once: a second one means "at once" to servers, and kills an interpreter that is
+    on its way out.
+    """
 
     process: ManagedProcess
+    _asked: bool = False
 
     @property
     def running(self) -> bool:
@@ -30,15 +36,23 @@ class ProcessUnit:
 
     def start(self) -> None:
         """See `supervisor.Unit`."""
+        self._asked = False
         self.process.start()
 
     def ask_to_stop(self) -> None:
         """See `supervisor.Unit`."""
+        self._asked = True
         self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGCONT)  # a frozen process could not act on it
 
     def stop(self) -> int | None:
         """See `supervisor.Unit`."""
-        return self.process.stop()
+        if not self._asked:
+            return self.process.stop()
+        try:
+            return self.process.wait(self.process.stop_timeout_s)
+        except SetupError:  # it did not end in its time
+            return self.process.kill()
 
     def kill(self) -> None:
         """See `supervisor.Unit`."""
@@ -71,8 +85,7 @@ class KafkaUnit:
         self.kafka.start()
 
     def ask_to_stop(self) -> None:
-        """See `supervisor.Unit`."""
-        self.kafka.process.send_signal(signal.SIGTERM)
+        """See `supervisor.Unit`. It is alone in its stage, so that `stop` is soon enough."""
 
     def stop(self) -> int | None:
         """See `supervisor.Unit`."""

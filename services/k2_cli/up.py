@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,14 +29,15 @@ from k2_cli.stack import disk
 from k2_cli.supervisor import Supervisor
 from k2_cli.view import View, choose_view
 from k2_core.errors import SetupError, SpecError
+from k2_query.settings import DEVELOPMENT_KEY
 
 if TYPE_CHECKING:
     from k2_cli.captured import Captured
+    from k2_cli.replay import Account
+    from k2_cli.verdict import Verdict
     from k2_core.spec import Pipeline
 
 EXAMPLE: Final = "Example:  k2 up -f manifests/pipeline.yaml --max-disk 5GB"
-DEVELOPMENT_KEY: Final = "k2-dev-api-key-2026"
-"""Opens an embedded pipeline's API, on loopback only; see `k2_query.settings`."""
 TICK_S: Final = 0.2
 FIGURES_EVERY_S: Final = 1.0
 DISK_EVERY_S: Final = 5.0
@@ -131,6 +131,7 @@ def run(options: Options) -> ExitCode:
     with interrupts.installed(), ExitStack() as stack:
         folder.acquire()
         stack.callback(folder.release)
+        pipelines.require_same(folder.pipeline_file, pipeline)
         pipelines.write(pipeline, folder.pipeline_file)
         session = Session(options, pipeline, folder, budget, interrupts)
         try:
@@ -176,30 +177,37 @@ class Session:
     def run(self, captured: Captured | None) -> ExitCode:
         """Start, run and stop; returns the exit code."""
         try:
-            if self._options.once and captured is not None:
-                code = self._replay(captured)
-            else:
+            result = self._replay(captured) if self._options.once and captured is not None else None
+            if result is None:
                 self.start()
-                code = self._watch()
+                self._watch()
         except BaseException:
             self._stop()
             raise
         clean = self._stop()
-        return code if clean or code is not ExitCode.OK else ExitCode.NOT_WELL
+        if result is not None:
+            clean &= self._tell(*result)
+        return ExitCode.OK if clean else ExitCode.NOT_WELL
 
-    def _replay(self, captured: Captured) -> ExitCode:
+    def _replay(self, captured: Captured) -> tuple[Account, Verdict]:
         from k2_cli.replay import Replay  # noqa: PLC0415  # imports pyiceberg and DuckDB
 
-        kind = source.Kind.CAPTURE
         asked = source.Asked(captures=True)
         self.choice = source.decided(asked, self._folder.trades_kind(), str(self._folder.root)) or self.choice
-        self._folder.mark_trades(kind)
+        self._folder.mark_trades(self.choice.kind)
         exchange = Exchange(self._options.captures, self._options.replay_speed, close_at_end=True)
-        account, verdict = Replay(self.stack, self.supervisor, self.check, output.say).run(captured, exchange)
-        tell_account(account.document(), json_output=self._options.json_output)
+        return Replay(self.stack, self.supervisor, self.check, output.say).run(captured, exchange, self.choice)
+
+    def _tell(self, account: Account, verdict: Verdict) -> bool:
+        """Print what became of a replay; returns whether what went in is what came out, each once."""
+        document = account.document()
+        if self._options.json_output:
+            output.print_json(document)
+        else:
+            output.print_table(list(document), [list(document.values())])
         for line in verdict.complaints():
             output.say(line)
-        return ExitCode.OK if verdict.exact else ExitCode.NOT_WELL
+        return verdict.exact
 
     def start(self) -> None:
         """Start everything, as much at once as dependencies allow."""
@@ -251,11 +259,11 @@ class Session:
                 return f"K2's own exchange, replaying {len(self._options.captures)} capture(s)"
         return f"K2's own exchange with synthetic trades ({self.choice.reason})"
 
-    def _watch(self) -> ExitCode:
+    def _watch(self) -> None:
         """Show figures until somebody asks to stop, the disk is nearly full, or a process cannot be kept up."""
         scraper, figures = Scraper(), LiveFigures()
         terminal = sys.stdout.isatty()
-        started, announced, next_s = time.monotonic(), False, 0.0
+        announced, next_s, remind_s = False, 0.0, time.monotonic() + READY_TIMEOUT_S
         with self._interrupts.patient(), choose_view(json_lines=self._options.json_output, terminal=terminal) as view:
             while not self._interrupts.asked.wait(TICK_S):
                 if self.check():
@@ -267,10 +275,10 @@ class Session:
                 if not announced and scraper.healthy(self.stack.api_url) is None:
                     announced = True
                     self._announce()
-                elif not announced and now - started > READY_TIMEOUT_S:
-                    raise SetupError(f"the query service did not answer within {READY_TIMEOUT_S:g} s; see query.log")
+                if not announced and now >= remind_s:
+                    remind_s = now + READY_TIMEOUT_S
+                    output.say(f"the query service does not answer yet; see {self._folder.logs / 'query.log'}")
         scraper.close()
-        return ExitCode.OK
 
     def _show(self, view: View, scraper: Scraper, figures: LiveFigures) -> None:
         samples = {name: scraper.read(url) for name, url in self.stack.metrics_urls.items()}
@@ -320,11 +328,3 @@ _ANY_END: Final = frozenset({"kafka", "exchange"})
 """A JVM says 143 after SIGTERM; what an exchange says does not matter."""
 _WELL: Final = frozenset({0, None})
 _KEPT: Final = "what Kafka has is kept and committed after the next start"
-
-
-def tell_account(account: Mapping[str, float | int | None], *, json_output: bool) -> None:
-    """Print what became of a replay."""
-    if json_output:
-        output.print_json(account)
-    else:
-        output.print_table(list(account), [list(account.values())])

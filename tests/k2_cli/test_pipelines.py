@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from k2_cli import pipelines
-from k2_core.errors import SpecError
-from k2_core.spec import load_pipeline
+from k2_core.errors import SetupError, SpecError
+from k2_core.spec import load_pipeline, parse_pipeline
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "manifests" / "pipeline.yaml"
@@ -51,3 +51,15 @@ def test_what_is_written_reads_as_the_same(tmp_path: Path) -> None:
     pipelines.write(pipeline, tmp_path / "pipeline.yaml")
     assert load_pipeline(tmp_path / "pipeline.yaml") == pipeline
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
+
+
+def test_a_folder_of_another_pipeline_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yaml"
+    example = pipelines.resolve(EXAMPLE)
+    pipelines.require_same(file, example)  # a new folder
+    pipelines.write(example, file)
+    pipelines.require_same(file, pipelines.resolve(None, ["SOLUSDT"]))  # the same name with other symbols
+    document = example.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["metadata"]["name"] = "other"
+    with pytest.raises(SetupError, match=r"found the state of pipeline local/default/crypto, expected .*/other; use"):
+        pipelines.require_same(file, parse_pipeline(document))
