@@ -11,9 +11,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -217,7 +219,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     def start_run(*options: object) -> Running:
         number, port = len(started), ports.find_free(str(tmp_path))
         out, err = tmp_path / f"out{number}", tmp_path / f"err{number}"
-        arguments = ["--dir", tmp_path / "k2", "--port", port, "--synthetic", *options]
+        arguments = ["--dir", tmp_path / "k2", "--port", port, *options]
         with out.open("w") as stdout, err.open("w") as stderr:
             command = [str(RUN), *map(str, arguments)]
             process = subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, cwd="/", process_group=0)
@@ -244,6 +246,8 @@ def commands_answer_while_it_runs(running: Running) -> None:
     busy = [at for at in partitions if at["end"] > 0]
     assert len(busy) == 3
     assert all(at["read"] is not None and at["next"] <= at["read"] <= at["end"] for at in busy)
+    people = k2("lag", "--dir", folder)
+    assert "50 partitions, 3 with records: unread " in people.out
     query = k2("query", "BTCUSDT", "--limit", 3, "--json", "--dir", folder)
     assert query.code == 0, query.err
     assert len(query.document["data"]) == 3
@@ -270,7 +274,7 @@ def nothing_is_left_of(running: Running) -> None:
 def test_it_runs_until_ctrl_c_then_goes_on_restarts_what_dies_and_stops_before_the_disk_is_full(
     start: Callable[..., Running],
 ) -> None:
-    first = start()
+    first = start("--synthetic")
     first.until(lambda: "curl -s -H" in first.said())
     assert "K2's own exchange with synthetic trades (--synthetic asks for them)" in first.said()
     first.until(lambda: first.rows() > 0)
@@ -281,7 +285,7 @@ def test_it_runs_until_ctrl_c_then_goes_on_restarts_what_dies_and_stops_before_t
         assert line in first.said()
     before = first.rows()
 
-    second = start("--json", "--rate", 2_000, "--max-disk", "150MB")
+    second = start("--json", "--synthetic", "--rate", 2_000, "--max-disk", "150MB")
     second.until(lambda: second.rows() > before)
     status = k2("status", "--json", "--dir", second.folder).document
     sink = next(process["pid"] for process in status["processes"] if process["name"] == "sink-0")
@@ -303,7 +307,41 @@ def test_it_runs_until_ctrl_c_then_goes_on_restarts_what_dies_and_stops_before_t
 
 
 def test_a_ctrl_c_while_it_starts_leaves_nothing(start: Callable[..., Running]) -> None:
-    early = start()
+    early = start("--synthetic")
     early.until((early.folder / "kafka" / "port").exists)
     assert early.end(signal.SIGINT) == 130
     nothing_is_left_of(early)
+
+
+@contextmanager
+def exchange() -> Iterator[str]:
+    """An exchange that is not `k2 up`'s own; its `host:port`."""
+    command = [sys.executable, "-m", "k2_cli", "exchange", "--port", "0", "--rate", "300", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["rest_url"].removeprefix("http://")
+        process.terminate()
+
+
+def test_a_live_exchange_is_the_source_and_a_second_ctrl_c_kills(start: Callable[..., Running], tmp_path: Path) -> None:
+    text = (ROOT / "manifests" / "pipeline.yaml").read_text()
+    with exchange() as address:
+        urls = f"venue: binance\n      url: ws://{address}\n      restUrl: http://{address}"
+        (tmp_path / "live.yaml").write_text(text.replace("venue: binance", urls))
+        running = start("-f", tmp_path / "live.yaml")
+        running.until(lambda: f"source: the live exchange at ws://{address} (it answers)" in running.said())
+        running.until(lambda: running.rows() > 0)
+        broker = next(
+            child for child in psutil.Process(running.process.pid).children() if "kafka.Kafka" in child.cmdline()
+        )
+        broker.suspend()  # so that nothing can be flushed
+        running.children = psutil.Process(running.process.pid).children(recursive=True)
+        running.process.send_signal(signal.SIGINT)
+        running.until(lambda: "ingest-binance: flushing" in running.said())
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(TIMEOUT_S) == 130
+        nothing_is_left_of(running)
+        assert k2("audit", "--dir", running.folder).code == 0
+        mixed = k2("up", "-f", tmp_path / "live.yaml", "--synthetic", "--dir", running.folder, "--port", running.port)
+        assert mixed.code == 3
+        assert "holds live trades, expected none or synthetic ones" in mixed.err

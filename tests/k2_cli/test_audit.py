@@ -6,8 +6,10 @@ from datetime import date
 
 import pytest
 
-from k2_cli.audit import _ranges
-from k2_cli.completeness import SymbolDay
+from k2_cli.audit import _document, _print, _ranges
+from k2_cli.completeness import Books, PartitionAccount, SymbolDay
+from k2_core.state import LedgerEntry, PartitionState
+from k2_core.types import Offset, Partition
 from support.cli import TOPIC, Lake, k2
 
 
@@ -71,6 +73,38 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: object) -> None:
     assert (answer.code, answer.out) == (3, "")
     assert "expected a folder that `k2 up --dir` has used" in answer.err
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("pattern", ["*.parquet", "*-m0.avro"], ids=["data file", "manifest"])
+def test_a_file_that_is_gone_is_exit_4(lake: Lake, pattern: str) -> None:
+    lake.commit([10, 11])
+    for path in lake.folder.warehouse.rglob(pattern):
+        path.unlink()
+    answer = k2("audit", "--dir", lake.folder.root)
+    assert (answer.code, answer.out) == (4, "")
+    assert "warehouse: found" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_what_is_owed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = LedgerEntry(TOPIC, Partition(3), Offset(2), Offset(6), ("BNBUSDT",), 2, "level 2 defers low")
+    stands = PartitionState(Offset(6))
+    account = Books((PartitionAccount(TOPIC, Partition(3), stands, 2, 4, 0, 0),), foreign_rows=7)
+    _print([], account, [entry], complete=False)
+    text = capsys.readouterr().out
+    assert f"owed: {TOPIC}[3] offsets 2 to 6, BNBUSDT: level 2 defers low" in text
+    assert "7 rows come from topics that the commit state does not know" in text
+    assert _document([], account, [entry])["open_ledger"] == [
+        {
+            "topic": TOPIC,
+            "partition": 3,
+            "from": 2,
+            "to": 6,
+            "symbols": ["BNBUSDT"],
+            "level": 2,
+            "reason": "level 2 defers low",
+        }
+    ]
 
 
 def test_many_ranges_are_cut_short_for_people() -> None:
