@@ -6,7 +6,8 @@ The one module of the core that talks to Kafka, to its admin API only; producers
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -18,6 +19,8 @@ from k2_core.types import Offset, Partition, TopicId, TopicName
 
 ADMIN_TIMEOUT_S: Final = 15.0
 """Longer than a broker's fail-over to a new controller, shorter than a pod's patience for readiness."""
+
+_RETRY_S: Final = 0.05
 
 TOPIC_CONFIG: Final[Mapping[str, str]] = {"compression.type": "producer", "cleanup.policy": "delete"}
 """Stored as the producer compressed it: the broker spends no time on what lz4 did already."""
@@ -104,9 +107,19 @@ class KafkaAdmin:
                 cause = error.__cause__
                 if not isinstance(cause, KafkaException) or cause.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
-        for name, (_, found) in self.describe_topics(wanted).items():
+        for name, (_, found) in self._await_topics(wanted).items():
             if found < wanted[name]:
                 raise SetupError(f"topic {name}: found {found} partitions, expected at least {wanted[name]}")
+
+    def _await_topics(self, names: Collection[TopicName]) -> dict[TopicName, tuple[TopicId, int]]:
+        """Describe topics that exist: the broker that answers hears of a new one after the controller made it."""
+        deadline_s = time.monotonic() + ADMIN_TIMEOUT_S
+        while len(found := self.describe_topics(names)) < len(names):
+            if time.monotonic() > deadline_s:
+                missing = sorted(set(names) - found.keys())
+                raise KafkaUnavailableError(f"found no broker that knows {missing}, expected one after their creation")
+            time.sleep(_RETRY_S)
+        return found
 
     def describe_topics(self, names: Iterable[TopicName]) -> dict[TopicName, tuple[TopicId, int]]:
         """Return id and number of partitions of each topic that exists."""
