@@ -49,6 +49,13 @@ def new_topic(raw_admin: AdminClient) -> Iterator[TopicName]:
             raw_admin.delete_topics([made])[made].result(PATIENCE_S)
 
 
+def make(admin: KafkaAdmin, factory: TopicFactory, partitions: int = 1) -> TopicName:
+    """A new topic that the broker has heard of."""
+    topic = TopicName(factory(partitions=partitions))
+    admin.ensure_topics({topic: partitions})
+    return topic
+
+
 def fill(servers: str, topic: str, count: int, partition: int = 0) -> None:
     producer = Producer({"bootstrap.servers": servers})
     for number in range(count):
@@ -114,22 +121,30 @@ class TestTopics:
         assert admin.describe_topics([new_topic, other]).keys() == {new_topic, other}
 
     def test_more_partitions_than_wanted_are_fine(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
-        topic = TopicName(topic_factory(partitions=4))
+        topic = make(admin, topic_factory, partitions=4)
         admin.ensure_topics({topic: 2})
         assert admin.describe_topics([topic])[topic][1] == 4
 
     def test_fewer_are_refused(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
-        topic = TopicName(topic_factory(partitions=2))
+        topic = make(admin, topic_factory, partitions=2)
         with pytest.raises(SetupError, match=f"topic {topic}: found 2 partitions, expected at least 5"):
             admin.ensure_topics({topic: 5})
         assert admin.describe_topics([topic])[topic][1] == 2
+
+    def test_a_broker_that_never_hears_of_a_topic(
+        self, admin: KafkaAdmin, new_topic: TopicName, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "ADMIN_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(admin, "describe_topics", lambda _: {})
+        with pytest.raises(KafkaUnavailableError, match=f"found no broker that knows \\['{new_topic}'\\]"):
+            admin.ensure_topics({new_topic: 1})
 
     def test_a_name_that_kafka_refuses(self, admin: KafkaAdmin) -> None:
         with pytest.raises(SetupError, match=r"Kafka refused: .*invalid"):
             admin.ensure_topics({TopicName("not/a/topic"): 1})
 
     def test_missing_ones_are_left_out(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
-        topic = TopicName(topic_factory())
+        topic = make(admin, topic_factory)
         assert admin.describe_topics([topic, TopicName("never-made")]).keys() == {topic}
 
     def test_a_name_that_cannot_be_described(self, admin: KafkaAdmin) -> None:
@@ -143,6 +158,9 @@ class TestTopics:
             admin.ensure_topics({name: 1})
             ids.append(admin.describe_topics([name])[name][0])
             raw_admin.delete_topics([name], operation_timeout=PATIENCE_S)[name].result(PATIENCE_S)
+            deadline_s = time.monotonic() + PATIENCE_S
+            while admin.describe_topics([name]):  # the broker hears of the end later too
+                assert time.monotonic() < deadline_s
         assert ids[0] != ids[1]
 
     def test_cluster_id(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
@@ -152,7 +170,7 @@ class TestTopics:
 @pytest.mark.kafka
 class TestPositions:
     def test_an_empty_topic(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
-        topic = TopicName(topic_factory(partitions=2))
+        topic = make(admin, topic_factory, partitions=2)
         assert admin.log_starts(topic, [FIRST, SECOND]) == {0: 0, 1: 0}
         assert admin.stable_ends(topic, [FIRST, SECOND]) == {0: 0, 1: 0}
 
@@ -162,14 +180,14 @@ class TestPositions:
     def test_each_partition_has_its_own(
         self, admin: KafkaAdmin, kafka: LocalKafka, topic_factory: TopicFactory
     ) -> None:
-        topic = TopicName(topic_factory(partitions=2))
+        topic = make(admin, topic_factory, partitions=2)
         fill(kafka.bootstrap_servers, topic, 5, partition=1)
         assert admin.stable_ends(topic, [FIRST, SECOND]) == {0: 0, 1: 5}
 
     def test_log_starts_after_records_were_deleted(
         self, admin: KafkaAdmin, raw_admin: AdminClient, kafka: LocalKafka, topic_factory: TopicFactory
     ) -> None:
-        topic = TopicName(topic_factory())
+        topic = make(admin, topic_factory)
         fill(kafka.bootstrap_servers, topic, 10)
         before = TopicPartition(topic, 0, 4)
         raw_admin.delete_records([before])[before].result(PATIENCE_S)
@@ -177,7 +195,7 @@ class TestPositions:
         assert admin.stable_ends(topic, [FIRST]) == {0: 10}
 
     def test_a_partition_that_is_missing(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
-        topic = TopicName(topic_factory())
+        topic = make(admin, topic_factory)
         # What a partition looks like whose leader is being elected: it may come.
         with pytest.raises(KafkaUnavailableError, match="No leaders found"):
             admin.stable_ends(topic, [Partition(9)])
@@ -185,7 +203,7 @@ class TestPositions:
     def test_stable_ends_stay_before_an_open_transaction(
         self, admin: KafkaAdmin, kafka: LocalKafka, topic_factory: TopicFactory
     ) -> None:
-        topic = TopicName(topic_factory())
+        topic = make(admin, topic_factory)
         fill(kafka.bootstrap_servers, topic, 3)
         producer = Producer(
             {"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"test-{uuid.uuid4().hex}"}
@@ -206,7 +224,7 @@ class TestPositions:
 @pytest.mark.kafka
 class TestGroupOffsets:
     def test_what_a_group_wrote_down(self, admin: KafkaAdmin, kafka: LocalKafka, topic_factory: TopicFactory) -> None:
-        topic, other = TopicName(topic_factory(partitions=3)), topic_factory("other")
+        topic, other = make(admin, topic_factory, partitions=3), make(admin, topic_factory)
         group = f"group-{uuid.uuid4().hex}"
         consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
         offsets = [TopicPartition(topic, 0, 7), TopicPartition(topic, 2, 9), TopicPartition(other, 0, 1)]
@@ -215,7 +233,7 @@ class TestGroupOffsets:
         assert admin.group_offsets(group, topic) == {0: 7, 2: 9}
 
     def test_a_group_that_never_was(self, admin: KafkaAdmin, topic_factory: TopicFactory) -> None:
-        assert admin.group_offsets(f"group-{uuid.uuid4().hex}", TopicName(topic_factory())) == {}
+        assert admin.group_offsets(f"group-{uuid.uuid4().hex}", make(admin, topic_factory)) == {}
 
 
 class TestNobodyThere:
