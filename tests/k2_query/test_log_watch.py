@@ -36,6 +36,7 @@ def asked(watch: LogWatch) -> Sighting:
 def test_an_answer_is_never_older_than_its_question(world: World) -> None:
     topic_id = world.create_topic()
     with watching(world.admin, world.topic) as watch:
+        wait_until(lambda: world.topic in asked(watch).bounds.topics, "the topic")
         for number in range(20):
             [placed] = world.produce(make_records("BTCUSDT", number, 1, BASE))
             started = time.monotonic()

@@ -109,8 +109,8 @@ def test_markers_move_the_position_and_aborted_records_stay_out(world: World, at
                 producer.commit_transaction(20)
             else:
                 producer.abort_transaction(20)
-        end = world.ends()[at.partition]
-        assert end == 10 + 3 * 4
+        end = Offset(10 + 3 * 4)
+        wait_until(lambda: world.ends()[at.partition] == end, "the last marker")
         assert followed.store.wait_for({at: end}, 20), "the marker behind the last record counts"
         assert followed.sequences(at) == [*range(10), 10, 11, 12, 30, 31, 32]
     producer.close()
