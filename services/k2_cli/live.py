@@ -123,12 +123,20 @@ def line(figures: Figures) -> str:
         ("messages/s", _text(figures.messages_per_s, ",.0f")),
         ("unread", _text(figures.unread_records, ",d")),
         ("rows committed", _text(figures.rows_committed, ",d")),
-        ("newest row", _text(figures.newest_row_age_s, ".1f", " s ago")),
+        ("newest row", "-" if figures.newest_row_age_s is None else f"{age(figures.newest_row_age_s)} ago"),
         ("gaps", _text(figures.gaps, ",d")),
         ("level", _text(figures.level, "d")),
     )
     return "  ".join(f"{name} {value}" for name, value in parts)
 
 
-def _text(value: float | None, form: str, unit: str = "") -> str:
-    return "-" if value is None else f"{value:{form}}{unit}"
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def age(seconds: float) -> str:
+    """Return a span of time in the unit that suits it: `2.3 s`, `45 min`, `7 h`, `834 d` (a replayed capture's)."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from k2_cli.live import Figures, line
+from k2_cli.live import Figures, age, line
 from k2_cli.output import print_json, shown
 
 LINE_EVERY_S: Final = 10.0
@@ -114,7 +114,7 @@ def render(figures: Figures) -> Table:
         "messages/s in": shown(_rounded(figures.messages_per_s)),
         "unread lag": shown(figures.unread_records),
         "rows committed": shown(figures.rows_committed),
-        "newest row": f"{age:,.1f} s ago" if (age := figures.newest_row_age_s) is not None else shown(None),
+        "newest row": shown(None) if figures.newest_row_age_s is None else f"{age(figures.newest_row_age_s)} ago",
         "gaps": shown(figures.gaps),
         "level": f"{level} {_LEVELS[level]}" if (level := figures.level) is not None else shown(None),
     }

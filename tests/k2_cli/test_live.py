@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from k2_cli.live import Figures, LiveFigures, line
+import pytest
+
+from k2_cli.live import Figures, LiveFigures, age, line
 from k2_cli.scrape import Sample
 
 NOW = 1_700_000_000.0
@@ -69,3 +71,17 @@ def test_a_line_shows_unknown_as_unknown() -> None:
     full = Figures(1234.4, 0, 1_000_000, 2.34, 0, 0)
     assert line(full) == "messages/s 1,234  unread 0  rows committed 1,000,000  newest row 2.3 s ago  gaps 0  level 0"
     assert full.document()["rows_committed"] == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        pytest.param(2.34, "2.3 s", id="seconds"),
+        pytest.param(119.9, "119.9 s", id="nearly two minutes"),
+        pytest.param(2_700, "45 min", id="minutes"),
+        pytest.param(25_200, "7 h", id="hours"),
+        pytest.param(72_093_437, "834 d", id="days"),
+    ],
+)
+def test_ages_have_the_unit_that_suits_them(seconds: float, text: str) -> None:
+    assert age(seconds) == text
