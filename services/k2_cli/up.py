@@ -42,6 +42,8 @@ TICK_S: Final = 0.2
 FIGURES_EVERY_S: Final = 1.0
 DISK_EVERY_S: Final = 5.0
 READY_TIMEOUT_S: Final = 60.0
+HEAD_START_S: Final = 5.0
+"""Of the ingest before the query service: what both need most to start is the processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +224,20 @@ class Session:
         self.stack.start_ingest(address)
         if address is not None:
             self.stack.start_exchange(self._exchange(held))
+        output.say(f"source: {self._source_text()}")
         # Last, as rows are committed without it: two processors have enough to start.
+        self._let_ingest_start()
         self.stack.start_query()
         self.stack.write_run(self.choice)
-        output.say(f"source: {self._source_text()}")
+
+    def _let_ingest_start(self) -> None:
+        """Wait a little, until the ingests answer."""
+        scraper, deadline = Scraper(), time.monotonic() + HEAD_START_S
+        urls = [url for name, url in self.stack.metrics_urls.items() if name.startswith("ingest-")]
+        while time.monotonic() < deadline and any(scraper.read(url) is None for url in urls):
+            self.check()
+            time.sleep(TICK_S)
+        scraper.close()
 
     def _look_for_source(self) -> Future[source.Choice]:
         """Choose the source, in a thread while Kafka starts, as a look at the network may take 5 s."""
