@@ -124,7 +124,7 @@ class LogReader:
             if fault.code() == KafkaError._PARTITION_EOF:
                 ends[_log_partition(message)] = Offset(message.offset() or 0)
             else:
-                self._error = _translate(message, fault)
+                self._error = self._error or _translate(message, fault)
         return Read(self._chunks([message for message in messages if message.error() is None]), ends)
 
     def _raise_pending(self) -> None:
@@ -178,6 +178,7 @@ class LogReader:
             consumer.incremental_assign([TopicPartition(*at, offset) for at, offset in positions.items()])
         except Exception as error:  # noqa: BLE001  # a callback must not raise into librdkafka: `read` does instead
             self._error = error
+            consumer.incremental_assign([])  # else librdkafka assigns all of them, at positions that are not ours
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:

@@ -28,6 +28,11 @@ from k2_sink.batch import DeadLetter
 FLUSH_TIMEOUT_S: Final = 30.0
 """Longer than a broker's fail-over; the batch that waits for it is kept and tried again."""
 
+MAX_LETTER_BYTES: Final = 10_000_000
+"""Larger than any broker's limit that is in use: the broker decides, not the client."""
+MAX_DETAIL_CHARACTERS: Final = 1000
+"""A detail may quote what it found; with this a letter is not much larger than the record, which the broker took."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +40,9 @@ class DeadLetterProducer:
     """Writes dead letters and knows which are acknowledged."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._config = client_config(settings, enable_idempotence=True, acks="all", compression_type="lz4")
+        self._config = client_config(
+            settings, enable_idempotence=True, acks="all", compression_type="lz4", message_max_bytes=MAX_LETTER_BYTES
+        )
         self._producer: Producer | None = None
         self._failed: KafkaError | None = None
         self._unacknowledged: list[DeadLetter] = []
@@ -59,6 +66,8 @@ class DeadLetterProducer:
             self._produce(self._producer, letter)
         left = self._producer.flush(FLUSH_TIMEOUT_S)
         if left or self._failed is not None:
+            self._producer.purge()
+            self._producer = None  # the next attempt hands all of them over again, to a new one
             raise KafkaUnavailableError(f"dead letters: found {self._failed or f'{left} unacknowledged'}, expected all")
         self._unacknowledged = []
 
@@ -69,7 +78,7 @@ class DeadLetterProducer:
     def _produce(self, producer: Producer, letter: DeadLetter) -> None:
         headers = {
             REASON_HEADER: letter.reason,
-            DETAIL_HEADER: letter.detail,
+            DETAIL_HEADER: letter.detail[:MAX_DETAIL_CHARACTERS],
             TOPIC_HEADER: letter.topic,
             PARTITION_HEADER: str(letter.partition),
             OFFSET_HEADER: str(letter.offset),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 
-from k2_cli.stack.kafka import LocalKafka
+from k2_core.records import TRADES
+from k2_core.schemas import RegistrySchemas
 from k2_core.topics import (
     DETAIL_HEADER,
     OFFSET_HEADER,
@@ -17,21 +14,17 @@ from k2_core.topics import (
     REASON_HEADER,
     TOPIC_HEADER,
     dead_letter_topic,
+    partition_of,
 )
+from k2_core.types import Symbol
 from support.ingest import read_topic
 from support.lake import committed_state
 from support.records import encode, make_trades
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.registry import API_PATH, LocalRegistry, Relay
+from support.sink import SinkWorkspace, wait_until
 
 pytestmark = pytest.mark.kafka
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT")
-
-
-@pytest.fixture
-def work(kafka: LocalKafka, tmp_path: Path) -> Iterator[SinkWorkspace]:
-    workspace = SinkWorkspace(kafka.bootstrap_servers, tmp_path)
-    yield workspace
-    workspace.close()
 
 
 def test_what_was_produced_is_in_the_table_once_and_exactly(work: SinkWorkspace) -> None:
@@ -140,35 +133,23 @@ def test_its_figures_and_its_health_are_served(work: SinkWorkspace) -> None:
     assert sink.terminate() == 0
 
 
-def test_a_log_that_lost_what_the_table_needs_is_refused(work: SinkWorkspace) -> None:
-    trades = make_trades(100, symbols=("BTCUSDT",), seed=8)
-    for trade in trades[:50]:
-        work.produce_value(encode(trade))
+def test_a_registry_that_is_away_stops_the_reading_and_loses_nothing(
+    work: SinkWorkspace, registry: LocalRegistry
+) -> None:
+    trades = make_trades(400, symbols=SYMBOLS, seed=9)
+    schema_id = RegistrySchemas(registry.url).id_for(work.topic, TRADES)
+    for trade in trades:
+        partition = partition_of(Symbol(trade["symbol"]), work.partitions)
+        work.produce_value(encode(trade, schema_id=schema_id), int(partition))
     assert work.producer.flush(30) == 0
-    work.run_to_end()
-    for trade in trades[50:]:
-        work.produce_value(encode(trade))
-    assert work.producer.flush(30) == 0
-    admin = AdminClient({"bootstrap.servers": work.bootstrap_servers})
-    where = TopicPartition(work.topic, 0, 70)
-    admin.delete_records([where])[where].result(30)
-    sink = work.start(K2_SINK_STOP_AT_END="true")
-    assert sink.wait() == 3, sink.log.read_text()
-    assert "expected it to hold offset 50" in sink.lines[-1]["message"]
-    assert "k2 adopt-topic" in sink.lines[-1]["message"]
-    assert work.committed() == 50
-
-
-def test_a_pipeline_file_that_is_wrong_is_one_line_and_exit_status_2(work: SinkWorkspace) -> None:
-    environment = work.environment()
-    Path(environment["K2_PIPELINE_FILE"]).write_text("kind: K2Pipeline\nspec: {ingestion: 7}\n")
-    sink = SinkProcess(environment, work.folder / "wrong.log")
-    assert sink.wait() == 2
-    assert len(sink.log.read_text().splitlines()) == 1
-    assert "expected" in sink.log.read_text()
-
-
-def test_no_catalog_is_one_line_and_exit_status_2(work: SinkWorkspace) -> None:
-    sink = work.start(K2_WAREHOUSE="", K2_CATALOG_URI="", K2_METRICS_PORT="many")
-    assert sink.wait() == 2
-    assert "K2_METRICS_PORT" in sink.log.read_text()
+    relay = Relay(registry.port)
+    sink = work.start(K2_SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{relay.port}{API_PATH}")
+    try:
+        sink.wait_said("read: will be tried again")
+        assert sink.get("/health").status_code == 503
+        relay.open()
+        wait_until(lambda: work.committed() == 400, "all to be committed once the registry is there")
+        assert sink.terminate() == 0
+    finally:
+        relay.close()
+    work.check(trades)

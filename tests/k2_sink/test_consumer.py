@@ -1,0 +1,137 @@
+"""Reading on a real Kafka: chunks with their positions, ends, seeks, several topics, and faults that lose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core.errors import K2Error, KafkaUnavailableError, StateError
+from k2_core.types import Offset, Partition, TopicName
+from k2_sink.consumer import LogReader, Ownership
+from k2_sink.protocol import LogPartition
+from k2_sink.settings import SinkSettings
+from support.kafka import TopicFactory
+from support.sink import wait_until
+
+pytestmark = pytest.mark.kafka
+Values = dict[LogPartition, list[tuple[int, bytes | None]]]
+
+
+def fill(kafka: LocalKafka, topic: str, count: int) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for number in range(count):
+        producer.produce(topic, value=b"%d" % number, partition=number % 2)
+    assert producer.flush(30) == 0
+
+
+@contextmanager
+def reading(
+    kafka: LocalKafka, *topics: str, starts: Mapping[LogPartition, Offset] | K2Error | None = None
+) -> Iterator[LogReader]:
+    def taken(partitions: list[LogPartition]) -> Mapping[LogPartition, Offset]:
+        if isinstance(starts, K2Error):
+            raise starts
+        return {at: (starts or {}).get(at, Offset(0)) for at in partitions}
+
+    settings = SinkSettings.model_validate({"kafka_bootstrap_servers": kafka.bootstrap_servers})
+    ownership = Ownership(taken, lambda _: None, lambda _: None)
+    reader = LogReader(settings, f"group-{topics[0]}", [TopicName(topic) for topic in topics], ownership)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def collect(reader: LogReader, count: int) -> tuple[Values, dict[LogPartition, Offset]]:
+    found: Values = {}
+    ends: dict[LogPartition, Offset] = {}
+
+    def enough() -> bool:
+        read = reader.read(10_000, 0.1)
+        for chunk in read.chunks:
+            rows = zip(chunk.partitions.tolist(), chunk.offsets.tolist(), chunk.values, strict=True)
+            for partition, offset, value in rows:
+                found.setdefault((chunk.topic, Partition(partition)), []).append((offset, value))
+        ends.update(read.ends)
+        return sum(map(len, found.values())) >= count and len(ends) >= len(found)
+
+    wait_until(enough, f"{count} records and the ends")
+    return found, ends
+
+
+def test_values_come_with_their_positions_and_ends_are_told(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
+    topic = TopicName(topic_factory(partitions=2))
+    fill(kafka, topic, 10)
+    with reading(kafka, topic) as reader:
+        found, ends = collect(reader, 10)
+        owned = [(topic, Partition(0)), (topic, Partition(1))]
+        assert reader.known_ends(owned) == dict.fromkeys(owned, 5)
+    assert found == {
+        (topic, partition): [(number // 2, b"%d" % number) for number in range(partition, 10, 2)]
+        for partition in (0, 1)
+    }
+    assert ends == {(topic, 0): 5, (topic, 1): 5}
+
+
+def test_several_topics_come_apart(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
+    topics = [TopicName(topic_factory(partitions=2)) for _ in range(2)]
+    for topic in topics:
+        fill(kafka, topic, 6)
+    with reading(kafka, *topics) as reader:
+        found, _ = collect(reader, 12)
+    assert {at: len(values) for at, values in found.items()} == {
+        (topic, partition): 3 for topic in topics for partition in (0, 1)
+    }
+
+
+def test_reading_goes_on_where_it_is_told_to(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
+    topic = TopicName(topic_factory(partitions=2))
+    fill(kafka, topic, 10)
+    starts = {(topic, Partition(0)): Offset(3), (topic, Partition(1)): Offset(4)}
+    with reading(kafka, topic, starts=starts) as reader:
+        found, _ = collect(reader, 3)
+        assert {at: [offset for offset, _ in values] for at, values in found.items()} == {
+            (topic, 0): [3, 4],
+            (topic, 1): [4],
+        }
+        reader.seek({(topic, Partition(0)): Offset(1)})
+        again, _ = collect(reader, 4)
+        assert [offset for offset, _ in again[topic, Partition(0)]] == [1, 2, 3, 4]
+
+
+def test_an_offset_that_the_log_no_longer_has_is_a_state_error(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
+    topic = TopicName(topic_factory(partitions=2))
+    fill(kafka, topic, 10)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    gone = TopicPartition(topic, 0, 4)
+    admin.delete_records([gone])[gone].result(30)
+    with reading(kafka, topic) as reader, pytest.raises(StateError, match="no longer holds"):
+        wait_until(lambda: reader.read(100, 0.1) is None, "the error")
+
+
+@pytest.mark.parametrize("error", [StateError("no way"), KafkaUnavailableError("later")], ids=["state", "retryable"])
+def test_what_taking_a_partition_raises_is_raised_by_read(
+    kafka: LocalKafka, topic_factory: TopicFactory, error: K2Error
+) -> None:
+    topic = topic_factory(partitions=2)
+    with reading(kafka, topic, starts=error) as reader, pytest.raises(type(error), match=str(error)):
+        wait_until(lambda: reader.read(100, 0.1) is None, "the error")
+
+
+def test_read_positions_are_written_to_the_group_once_a_second(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
+    topic = TopicName(topic_factory(partitions=2))
+    fill(kafka, topic, 4)
+    at = (topic, Partition(0))
+    with reading(kafka, topic) as reader:
+        collect(reader, 4)
+        reader.write_offsets({})
+        reader.write_offsets({at: Offset(2)})
+        reader.write_offsets({at: Offset(1)})  # within the same second: passed over
+        reader.read(1, 0.5)
+        committed = reader._consumer.committed([TopicPartition(topic, 0)], timeout=20)
+    assert [found.offset for found in committed] == [2]

@@ -1,0 +1,69 @@
+"""The process around the sink: exit statuses, one line for what is wrong, patience at the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from support.records import encode, make_trades
+from support.sink import SinkProcess, SinkWorkspace, wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+def test_a_pipeline_file_that_is_wrong_is_one_line_and_exit_status_2(work: SinkWorkspace) -> None:
+    environment = work.environment()
+    Path(environment["K2_PIPELINE_FILE"]).write_text("kind: K2Pipeline\nspec: {ingestion: 7}\n")
+    sink = SinkProcess(environment, work.folder / "wrong.log")
+    assert sink.wait() == 2
+    assert len(sink.log.read_text().splitlines()) == 1
+    assert "expected" in sink.log.read_text()
+
+
+def test_a_variable_that_is_wrong_is_named_and_exit_status_2(work: SinkWorkspace) -> None:
+    sink = work.start(K2_METRICS_PORT="many")
+    assert sink.wait() == 2
+    assert "K2_METRICS_PORT" in sink.log.read_text()
+
+
+def test_a_log_that_lost_what_the_table_needs_is_refused_with_exit_status_3(work: SinkWorkspace) -> None:
+    trades = make_trades(100, symbols=("BTCUSDT",), seed=8)
+    for trade in trades[:50]:
+        work.produce_value(encode(trade))
+    assert work.producer.flush(30) == 0
+    work.run_to_end()
+    for trade in trades[50:]:
+        work.produce_value(encode(trade))
+    assert work.producer.flush(30) == 0
+    admin = AdminClient({"bootstrap.servers": work.bootstrap_servers})
+    where = TopicPartition(work.topic, 0, 70)
+    admin.delete_records([where])[where].result(30)
+    sink = work.start(K2_SINK_STOP_AT_END="true")
+    assert sink.wait() == 3, sink.log.read_text()
+    assert "expected it to hold offset 50" in sink.lines[-1]["message"]
+    assert "k2 adopt-topic" in sink.lines[-1]["message"]
+    assert work.committed() == 50
+
+
+def test_a_catalog_that_comes_late_is_waited_for(work: SinkWorkspace) -> None:
+    trades = make_trades(100, symbols=("BTCUSDT",), seed=9)
+    work.produce(trades)
+    catalog = work.folder / "catalog.db"
+    catalog.mkdir()  # SQLite cannot open a folder: the catalog is away
+    sink = work.start()
+    sink.wait_said("start: will be tried again")
+    catalog.rmdir()
+    wait_until(lambda: work.committed() == 100, "the trades to be committed")
+    assert sink.terminate() == 0
+    work.check(trades)
+
+
+def test_a_stop_ends_the_wait_for_a_catalog(work: SinkWorkspace) -> None:
+    (work.folder / "catalog.db").mkdir()
+    sink = work.start()
+    sink.wait_said("start: will be tried again")
+    assert sink.terminate() == 3
+    assert "catalog" in sink.lines[-1]["message"]
