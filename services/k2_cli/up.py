@@ -42,8 +42,8 @@ TICK_S: Final = 0.2
 FIGURES_EVERY_S: Final = 1.0
 DISK_EVERY_S: Final = 5.0
 READY_TIMEOUT_S: Final = 60.0
-HEAD_START_S: Final = 5.0
-"""Of the ingest before the query service: what both need most to start is the processor."""
+HEAD_START_S: Final = 8.0
+"""Of ingest and sink before the query service: what all of them need most to start is the processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +226,14 @@ class Session:
             self.stack.start_exchange(self._exchange(held))
         output.say(f"source: {self._source_text()}")
         # Last, as rows are committed without it: two processors have enough to start.
-        self._let_ingest_start()
+        self._let_rows_flow()
         self.stack.start_query()
         self.stack.write_run(self.choice)
 
-    def _let_ingest_start(self) -> None:
-        """Wait a little, until the ingests answer."""
+    def _let_rows_flow(self) -> None:
+        """Wait a little, until ingests and sinks answer."""
         scraper, deadline = Scraper(), time.monotonic() + HEAD_START_S
-        urls = [url for name, url in self.stack.metrics_urls.items() if name.startswith("ingest-")]
+        urls = list(self.stack.metrics_urls.values())
         while time.monotonic() < deadline and any(scraper.read(url) is None for url in urls):
             self.check()
             time.sleep(TICK_S)
