@@ -52,7 +52,7 @@ def make_trades(
         start: Exchange time of the first trade, aware.
         step: Longest time between two trades; zero makes all of one microsecond.
     """
-    draw = random.Random(f"{seed}/trades")  # noqa: S311  # not for secrets
+    draw = random.Random(f"{seed}/trades")  # not for secrets
     next_id = dict.fromkeys(symbols, first_id)
     price = {symbol: Decimal(draw.randrange(100, 10_000_000)) * _CENTS for symbol in symbols}
     at = start
@@ -86,7 +86,7 @@ def make_quotes(
     count: int, *, symbols: Sequence[str] = ("BHP", "DVN"), seed: int = 1, start: datetime = DEFAULT_START
 ) -> list[Record]:
     """Return best bids and offers as of a file: a row number as id, no sequence, and now and then a side is absent."""
-    draw = random.Random(f"{seed}/quotes")  # noqa: S311  # not for secrets
+    draw = random.Random(f"{seed}/quotes")  # not for secrets
     return [_quote(draw, row, draw.choice(symbols), start + timedelta(milliseconds=5 * row)) for row in range(count)]
 
 
