@@ -18,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -200,22 +199,24 @@ def _maps(times: np.ndarray[Any, Any]) -> pa.Array:
 
 @contextmanager
 def _tail(bootstrap_servers: str, topic: TopicName) -> Iterator[None]:
-    """Produce trades of now into the topic until the end of the block."""
-    over = threading.Event()
-    thread = threading.Thread(target=_produce, args=(bootstrap_servers, topic, over))
-    thread.start()
+    """Produce trades of now into the topic until the end of the block, from a process of its own."""
+    child = subprocess.Popen([sys.executable, __file__, bootstrap_servers, topic])
     try:
         yield
     finally:
-        over.set()
-        thread.join()
+        child.terminate()
+        child.wait()
 
 
-def _produce(bootstrap_servers: str, topic: TopicName, over: threading.Event) -> None:
+def _produce(bootstrap_servers: str, topic: TopicName) -> None:
+    """Produce until terminated; the child of `_tail`."""
     producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 1})
     schema = fastavro.parse_schema(dict(TRADES.avro))
     number = TRADES_IN_TABLE
-    while not over.wait(1 / TAIL_PER_S):
+    due = time.monotonic()
+    while True:
+        due += 1 / TAIL_PER_S
+        time.sleep(max(0.0, due - time.monotonic()))
         symbol = SYMBOLS[number % len(SYMBOLS)]
         body = io.BytesIO(wire_prefix(TRADES.packaged_id))
         body.seek(0, io.SEEK_END)
@@ -223,7 +224,6 @@ def _produce(bootstrap_servers: str, topic: TopicName, over: threading.Event) ->
         producer.produce(topic, body.getvalue(), partition=partition_of(Symbol(symbol), PARTITIONS))
         producer.poll(0)
         number += 1
-    producer.flush()
 
 
 def _live_trade(symbol: str, number: int) -> dict[str, Any]:
@@ -339,3 +339,8 @@ def _baseline_ms(table: Table, middle: datetime) -> float:
         rows.sort_by([("event_time", "ascending"), ("sequence", "ascending")]).slice(0, LIMIT)
         times.append((time.perf_counter() - started) * 1000)
     return float(np.median(times))
+
+
+if __name__ == "__main__":
+    # The child of `run`: the runner itself never executes this file.
+    _produce(sys.argv[1], TopicName(sys.argv[2]))

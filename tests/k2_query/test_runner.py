@@ -71,6 +71,7 @@ def test_a_query_is_stopped(messages: list[Message], timeout_s: float, reason: s
     with closing(Runner(1, timeout_s)) as runner, pytest.raises(RetryableError, match=reason):
         asyncio.run(runner.run(request_of(iter(messages)), query))
     assert len(seen) == 1
+    assert reason in seen[0], "the query was told, it did not just run out of time"
 
 
 def test_one_that_does_not_listen_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

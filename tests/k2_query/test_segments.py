@@ -193,6 +193,18 @@ def test_event_time_is_the_exchange_s_or_else_the_time_of_receipt(missing: list[
     assert event_times_us(arrow_rows(records)).tolist() == [to_us(event_time(record)) for record in records]
 
 
+@pytest.mark.parametrize(
+    ("start_us", "end_us", "expected"),
+    [(0, 1, 1), (90_000, 90_001, 1), (90_001, 10**9, 0), (-5, 0, 0)],
+    ids=["first", "last", "after", "before"],
+)
+def test_the_index_includes_its_ends(start_us: int, end_us: int, expected: int) -> None:
+    store = store_of()
+    append(store, 0, make_records("BTCUSDT", 0, 10, BASE))
+    rows, _ = store.view().select(Window("BTCUSDT", to_us(BASE) + start_us, to_us(BASE) + end_us), [whole()])
+    assert rows.num_rows == expected
+
+
 def test_nothing_is_copied_per_row_when_the_index_says_no() -> None:
     store = store_of()
     append(store, 0, make_records("BTCUSDT", 0, 10, BASE))
