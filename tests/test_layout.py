@@ -29,6 +29,15 @@ TESTED_ELSEWHERE: Final[Mapping[str, str]] = {
     "k2_ingest/trade.py": "a named tuple without logic: test_encode.py and venues/test_binance.py make and read it",
     "k2_ingest/exchange/hub.py": "seen over real sockets only, in exchange/test_server.py",
     "k2_ingest/exchange/session.py": "seen over real sockets only, in exchange/test_server.py",
+    "k2_query/engine.py": "a protocol without logic: test_duckdb_engine.py holds its one engine to it",
+    "k2_query/hybrid.py": "table and log together, over HTTP in test_app.py and with outages in test_runtime.py",
+    "k2_query/log_batches.py": "decodes real messages only, in test_tail.py and test_log_reader.py",
+    "k2_query/service.py": "what each route answers, over HTTP in test_app.py",
+    "k2_cli/lag.py": "a command, run on a real Kafka in integration/test_run_capture.py",
+    "k2_cli/lake.py": "reads real tables only, in test_audit.py, test_tables.py and test_verdict.py",
+    "k2_cli/launch.py": "starts real processes only, in integration/test_run_capture.py",
+    "k2_cli/open_lake.py": "one call on a real catalog, in test_audit.py and test_tables.py",
+    "k2_cli/up.py": "runs whole pipelines only, in integration/test_run_capture.py",
 }
 """Modules without a test namesake, and why."""
 
