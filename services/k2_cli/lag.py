@@ -44,11 +44,6 @@ def lag(
     output.console().print(f"{partitions}: unread {output.shown(unread)}, uncommitted {output.shown(uncommitted)}")
 
 
-def sink_group(pipeline: Pipeline) -> str:
-    """Return the consumer group to which the sinks write their read positions."""
-    return f"k2.{pipeline.spec.namespace}.{pipeline.metadata.name}.sink"
-
-
 def measure(folder: StateFolder) -> list[Backlog]:
     """Return the backlog of every partition of a folder's pipeline.
 
@@ -73,7 +68,7 @@ def measure(folder: StateFolder) -> list[Backlog]:
     for topic, (_, count) in sorted(admin.describe_topics(pipeline.trades_topics()).items()):
         numbers = [Partition(number) for number in range(count)]
         known = state.topics[topic].partitions if state is not None and topic in state.topics else {}
-        read = admin.group_offsets(sink_group(pipeline), topic)
+        read = admin.group_offsets(pipeline.sink_group, topic)
         starts, ends = admin.log_starts(topic, numbers), admin.stable_ends(topic, numbers)
         found += backlogs(topic, starts, ends, read, {at: one.next for at, one in known.items()})
     return found

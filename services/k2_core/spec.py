@@ -192,6 +192,11 @@ class Pipeline(_Model):
         """What owns the tables: the resource's uid in a cluster, its name on a laptop."""
         return self.metadata.uid or f"local/{self.metadata.namespace}/{self.metadata.name}"
 
+    @property
+    def sink_group(self) -> str:
+        """The consumer group to which the sinks write their read positions."""
+        return f"k2.{self.spec.namespace}.{self.metadata.name}.sink"
+
     def trades_topic(self, source: IngestionSpec) -> TopicName:
         """Return the topic that a source's trades go to; sources of one venue share it."""
         return topic_name(self.spec.namespace, source.asset_class, "trades", source.venue)

@@ -88,9 +88,8 @@ class Sink:
         self._commit_s = 0.0
         self.trouble: str | None = None
         """What keeps the current batch from being committed, for `/health`; None when all is well."""
-        group = f"k2.{parts.pipeline.spec.namespace}.{parts.pipeline.metadata.name}.sink"
         ownership = Ownership(self._take, self._give_up, self._lose)
-        self._reader = LogReader(parts.settings, group, list(self._topic_ids), ownership)
+        self._reader = LogReader(parts.settings, parts.pipeline.sink_group, list(self._topic_ids), ownership)
 
     def _ensure_topics(self) -> dict[TopicName, TopicId]:
         wanted = self._parts.pipeline.trades_topics()
