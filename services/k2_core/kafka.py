@@ -5,6 +5,7 @@ The one module of the core that talks to Kafka, to its admin API only; producers
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -47,6 +48,16 @@ _REFUSALS: Final = frozenset(
 )
 """What asking again does not change. Anything else passes: leaders and coordinators move, brokers come back."""
 
+_STALE: Final = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+METADATA_TIMEOUT_S: Final = 5.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,8 +87,7 @@ class KafkaAdmin:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._config = client_config(settings)
-        self._client = AdminClient(self._config, logger=_log)
+        self._client = AdminClient(client_config(settings), logger=_log)
         self._replication_factor = settings.kafka_replication_factor
 
     def cluster_id(self) -> str:
@@ -169,8 +179,9 @@ class KafkaAdmin:
             fault = error.args[0]
             if fault.code() in _REFUSALS:
                 raise SetupError(f"Kafka refused: {fault.str()}") from error
-            # A client keeps a dead leader's epoch and goes on asking with it: the next call asks with a new one.
-            self._client = AdminClient(self._config, logger=_log)
+            if fault.code() in _STALE:  # the client would go on asking with what it knows of a leader that is gone
+                with contextlib.suppress(KafkaException):
+                    self._client.list_topics(timeout=METADATA_TIMEOUT_S)
             raise KafkaUnavailableError(f"found {fault.str()}, expected an answer from Kafka") from error
         except TimeoutError as error:
             raise KafkaUnavailableError("found no answer from Kafka, expected one within its time") from error

@@ -23,7 +23,7 @@ ENDLESS = SyntheticSource(("BTCUSDT",), rate=500)
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await test()
 
     asyncio.run(bounded())

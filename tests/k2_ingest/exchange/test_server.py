@@ -28,7 +28,7 @@ ENDLESS = replace(SOURCE, rate=200.0, count=None)
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await test()
 
     asyncio.run(bounded())
