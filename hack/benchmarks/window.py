@@ -9,6 +9,7 @@ Called by the runner (`hack/bench window`) with a function to report progress to
 
 from __future__ import annotations
 
+import gc
 import http.client
 import io
 import json
@@ -95,6 +96,7 @@ def _measure(folder: Path, bootstrap_servers: str, say: Say) -> list[Figure]:
             "15 minutes, newest first": {"start": middle, "end": middle + timedelta(minutes=15), "order": "desc"},
             "15 minutes up to now, newest first": {"start": datetime.now(UTC) - timedelta(minutes=15), "order": "desc"},
         }
+        gc.freeze()  # the client's own pauses are not the service's
         before = client.freshness()
         measured = {name: client.times_ms(parameters) for name, parameters in kinds.items()}
         freshness = _p99_ms(before, client.freshness())

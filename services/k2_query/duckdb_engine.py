@@ -77,7 +77,7 @@ class DuckDBEngine:
             end = at + _group(index.rows[numbers[at:]], wanted)
             paths = _local(index.paths(numbers[at:end].tolist()))
             part = self._table(text, [paths, *_bounds(window), limit], budget).cast(_SCHEMA)
-            found = top(pa.concat_tables([found, part]), order, limit)
+            found = top(pa.concat_tables([found, part]), order, limit) if found.num_rows else part
             if end < len(numbers) and found.num_rows == limit and _beyond(found, int(begins[end]), order):
                 break
             at, wanted = end, wanted * GROUP_GROWTH

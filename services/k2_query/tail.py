@@ -31,10 +31,9 @@ from k2_query.metrics import QueryMetrics
 from k2_query.segments import TailStore
 
 POLL_RECORDS: Final = 10_000
-LINGER_S: Final = 0.02
-"""After the first record of a poll, to take its neighbours along unless a query waits for them.
-
-A poll costs 1 to 2 ms however little it brings, so this bounds an idle feed's cost to a tenth of a core.
+LINGER_S: Final = 0.05
+"""After the first record of a poll, to take its neighbours along, unless a query waits for them: no answer is older
+for it. A poll costs 1 to 2 ms however little it brings, so this bounds a slow feed's cost to a few percent of a core.
 """
 IDLE_S: Final = 0.1
 RETRY_S: Final = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import httpx
 import pytest
 import yaml
 
+from k2_query.__main__ import SWITCH_INTERVAL_S, spare_pauses
 from k2_query.settings import DEVELOPMENT_KEY
 from support.api import wait_until
 from support.query import BASE, World, make_records
@@ -96,6 +98,17 @@ def test_a_wrong_setting_is_one_line_and_exit_2(world: World, changes: dict[str,
     assert found.returncode == 2
     assert expected in found.stderr.decode()
     assert "Traceback" not in found.stderr.decode()
+
+
+def test_what_was_imported_is_out_of_the_collector_s_sight() -> None:
+    before = sys.getswitchinterval()
+    try:
+        spare_pauses()
+        assert gc.get_freeze_count() > 50_000
+        assert abs(sys.getswitchinterval() - SWITCH_INTERVAL_S) < 1e-6
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before)
 
 
 def test_a_port_in_use_is_one_line_and_exit_2(world: World) -> None:
