@@ -1,0 +1,91 @@
+"""What the policy is told at each step.
+
+Made by the controller from Kafka, the table's state and the services; read by the policy. A value that is not known
+is None, never 0: `missing` names what a step cannot do without. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from k2_core.types import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at a pipeline. Rates are means since the last look; None is missing everywhere.
+
+    Args:
+        offered_per_s: Records/s appended to the log: what sinks accept now *and* what they shed. It is the log's
+            growth, so that shedding never reads as low load.
+        accepted_per_s: Records/s that the sinks read and take in with all of the level's work.
+        shed_per_s: Records/s that the sinks read and only enter in the ledger.
+        unread_records: Ends minus read positions, of all partitions.
+        oldest_unread_age_s: Age of the oldest unread record; 0 if there is none.
+        memory_ratio: The fullest sink's memory, as a share of its limit.
+        downstream_failing: Whether commits or storage fail now.
+        deferred_records: Records in open ledger ranges.
+        replicas: Sinks asked for at present.
+        ready_replicas: Sinks that work.
+        active_partitions: Partitions that receive records.
+        rebalancing: Whether the consumer group hands partitions over.
+        rolling_out: Whether sinks are being replaced for another reason than scaling.
+        commit_duration_s: How long a commit takes, a high percentile.
+        oldest_uncommitted_age_s: Age of the oldest record in the log that is not in the table; 0 if there is none.
+        oldest_deferred_age_s: Age of the oldest record in the ledger; 0 if there is none.
+        retention_s: How long the log keeps a record, the shortest of the topics.
+        service_level: The highest level that a service has raised itself to.
+    """
+
+    offered_per_s: float | None = None
+    accepted_per_s: float | None = None
+    shed_per_s: float | None = None
+    unread_records: int | None = None
+    oldest_unread_age_s: float | None = None
+    memory_ratio: float | None = None
+    downstream_failing: bool | None = None
+    deferred_records: int | None = None
+    replicas: int | None = None
+    ready_replicas: int | None = None
+    active_partitions: int | None = None
+    rebalancing: bool | None = None
+    rolling_out: bool | None = None
+    commit_duration_s: float | None = None
+    oldest_uncommitted_age_s: float | None = None
+    oldest_deferred_age_s: float | None = None
+    retention_s: float | None = None
+    service_level: Level | None = None
+
+
+def known(value: float | None) -> bool:
+    """Return whether a figure can be used: NaN, infinity and negative figures count as missing."""
+    return value is not None and 0 <= value < math.inf
+
+
+def missing(observation: Observation, names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of the fields are not known, in the order of `names`."""
+    return tuple([name for name in names if not known(getattr(observation, name))])
+
+
+def outage_budget_s(observation: Observation) -> float | None:
+    """Return for how long sinks may stand still before the log removes what it owes to the table.
+
+    Returns:
+        Seconds, 0 when it may remove something already; None where an age or the retention is missing.
+    """
+    retention_s = observation.retention_s
+    ages = (
+        observation.oldest_unread_age_s,
+        observation.oldest_uncommitted_age_s,
+        observation.oldest_deferred_age_s,
+    )
+    if retention_s is None or not known(retention_s):
+        return None
+    oldest_s = 0.0
+    for age_s in ages:
+        if age_s is None or not known(age_s):
+            return None
+        oldest_s = max(oldest_s, age_s)
+    return max(0.0, retention_s - oldest_s)
