@@ -8,9 +8,16 @@ import psutil
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
+from onenode import cluster as clusters
+from support import postgres as postgres_servers
 from support import registry as registries
+from support import s3 as s3_servers
+from support.cluster import ControlPlaneHandle
+from support.cluster import start_or_skip as start_control_plane_or_skip
 from support.kafka import TopicFactory, start_or_skip
+from support.postgres import LocalPostgres
 from support.registry import LocalRegistry
+from support.s3 import LocalS3
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +44,34 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry
     registries.start_or_skip(server)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlaneHandle]:
+    """A running Kubernetes control plane for the whole session: tests use names of their own and must not stop it."""
+    handle = start_control_plane_or_skip(tmp_path_factory.mktemp("cluster") / "control-plane")
+    yield handle
+    clusters.down(handle.directory)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
+    """A running S3 server for the whole session; a test that stops it starts it again."""
+    server = LocalS3(tmp_path_factory.mktemp("s3"))
+    s3_servers.start_or_skip(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres]:
+    """A running PostgreSQL for the whole session; a test that stops it starts it again."""
+    server = LocalPostgres(tmp_path_factory.mktemp("postgres"))
+    try:
+        postgres_servers.start_or_skip(server)
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="session", autouse=True)

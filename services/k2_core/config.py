@@ -32,7 +32,7 @@ class ServiceSettings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_ca_file: Path | None = None
     """PEM file of the CA that signed the brokers' certificates; None means the system's CAs."""
-    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_replication_factor: int = Field(default=1, ge=1)
@@ -51,7 +51,9 @@ class ServiceSettings(BaseSettings):
     listen_host: str = "127.0.0.1"
     """Loopback unless somebody says otherwise; in a pod the operator says 0.0.0.0."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """The port of `/metrics` and `/health`; 0 means any free one, printed in the log."""
+    """The port of `/metrics`, `/health`, `/livez` and `/readyz`; 0 means any free one, printed in the log."""
+    termination_message_path: Path | None = None
+    """A file for the one line that says why the process ended; None means none. Read by `k2_core.exits`."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 

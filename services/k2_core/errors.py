@@ -12,6 +12,7 @@
         ├── RecordError               one message cannot become a record; its bytes go to the dead letters
         ├── SchemaError               two schemas that must agree do not
         ├── StateError                the table's commit state forbids going on; the message names the way out
+        │   └── StateFormatError          a newer K2 wrote it: nothing is wrong with the table
         ├── QueryError                a request asks for something that cannot be answered as asked
         └── SetupError                this machine lacks something: a port, a download, disk space
 
@@ -90,6 +91,10 @@ class SchemaError(PermanentError):
 
 class StateError(PermanentError):
     """The commit state in a table forbids going on; the message names the way out."""
+
+
+class StateFormatError(StateError):
+    """A newer K2 wrote the commit state: nothing is wrong with the table, and nothing of it is to be recovered."""
 
 
 class QueryError(PermanentError):

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from k2_core.config import ServiceSettings
-from k2_core.errors import KafkaUnavailableError, SetupError
+from k2_core.errors import KafkaUnavailableError, SetupError, SpecError
 from k2_core.types import Offset, Partition, TopicId, TopicName
 
 ADMIN_TIMEOUT_S: Final = 15.0
@@ -58,26 +68,48 @@ _STALE: Final = frozenset(
 )
 METADATA_TIMEOUT_S: Final = 5.0
 
-_log = logging.getLogger(__name__)
+_unheard = logging.getLogger(f"{__name__}.client")
+_unheard.setLevel(logging.CRITICAL + 1)
+"""The client logs each of its attempts; what keeps it from answering is in the error that a call raises."""
 
 
 def client_config(settings: ServiceSettings, **more: object) -> dict[str, Any]:
-    """Return librdkafka's configuration for these settings; keyword `fetch_wait_max_ms` becomes `fetch.wait.max.ms`."""
+    """Return librdkafka's configuration for these settings; keyword `fetch_wait_max_ms` becomes `fetch.wait.max.ms`.
+
+    Raises:
+        SpecError: The CA's file cannot be used, or SASL is asked for without mechanism, user or password.
+    """
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "security.protocol": settings.kafka_security_protocol,
         "client.id": "k2",
     }
-    if settings.kafka_ca_file is not None:
-        config["ssl.ca.location"] = str(settings.kafka_ca_file)
-    if settings.kafka_sasl_mechanism is not None:
-        password = settings.kafka_sasl_password
-        config |= {
-            "sasl.mechanism": settings.kafka_sasl_mechanism,
-            "sasl.username": settings.kafka_sasl_username or "",
-            "sasl.password": password.get_secret_value() if password else "",
-        }
+    if settings.kafka_ca_file is not None and "SSL" in settings.kafka_security_protocol.split("_"):
+        config["ssl.ca.location"] = _checked_ca(settings.kafka_ca_file)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        config |= _sasl(settings)
     return config | {name.replace("_", "."): value for name, value in more.items()}
+
+
+def _checked_ca(path: Path) -> str:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # a file without certificates, too
+        raise SpecError("K2_KAFKA_CA_FILE", f"{path} ({error})", "a PEM file of certificates") from error
+    return str(path)
+
+
+def _sasl(settings: ServiceSettings) -> dict[str, str]:
+    password = settings.kafka_sasl_password
+    given = {
+        "K2_KAFKA_SASL_MECHANISM": settings.kafka_sasl_mechanism,
+        "K2_KAFKA_SASL_USERNAME": settings.kafka_sasl_username,
+        "K2_KAFKA_SASL_PASSWORD": password.get_secret_value() if password else None,
+    }
+    for name, value in given.items():
+        if not value:
+            raise SpecError(name, "none", f"a value for {settings.kafka_security_protocol}")
+    return dict(zip(("sasl.mechanism", "sasl.username", "sasl.password"), map(str, given.values()), strict=True))
 
 
 class KafkaAdmin:
@@ -87,7 +119,9 @@ class KafkaAdmin:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._client = AdminClient(client_config(settings), logger=_log)
+        self._last_error: str | None = None
+        self._where = f"at {settings.kafka_bootstrap_servers} over {settings.kafka_security_protocol}"
+        self._client = AdminClient(client_config(settings) | {"error_cb": self._note}, logger=_unheard)
         self._replication_factor = settings.kafka_replication_factor
 
     def cluster_id(self) -> str:
@@ -156,12 +190,32 @@ class KafkaAdmin:
 
     def group_offsets(self, group: str, topic: TopicName) -> dict[Partition, Offset]:
         """Return the positions that a consumer group wrote down; a partition without one is left out."""
-        from confluent_kafka import ConsumerGroupTopicPartitions  # noqa: PLC0415  # only the lag needs it
+        return {at: offset for at, (offset, _) in self.group_signals(group, topic).items()}
 
+    def group_signals(self, group: str, topic: TopicName) -> dict[Partition, tuple[Offset, str | None]]:
+        """Return the positions that a group wrote down, each with the metadata that was written with it."""
         request = [ConsumerGroupTopicPartitions(group)]
         futures = self._client.list_consumer_group_offsets(request, request_timeout=ADMIN_TIMEOUT_S)
         answer = self._result(futures[group]).topic_partitions
-        return {Partition(at.partition): Offset(at.offset) for at in answer if at.topic == topic and at.offset >= 0}
+        found = [at for at in answer if at.topic == topic and at.offset >= 0]
+        return {Partition(at.partition): (Offset(at.offset), at.metadata) for at in found}
+
+    def write_group_signals(
+        self, group: str, signals: Mapping[tuple[TopicName, Partition], tuple[Offset, str]]
+    ) -> Future[object]:
+        """Write positions, each with metadata, to a group that nobody is a member of, without waiting.
+
+        Returns:
+            Done when the group's coordinator has answered; an exception in it says why nothing was written.
+        """
+        offsets = [
+            TopicPartition(topic, partition, offset, metadata)
+            for (topic, partition), (offset, metadata) in signals.items()
+        ]
+        request = [ConsumerGroupTopicPartitions(group, offsets)]
+        futures = self._client.alter_consumer_group_offsets(request, request_timeout=ADMIN_TIMEOUT_S)
+        written: Future[object] = futures[group]
+        return written
 
     def _offsets(self, topic: TopicName, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, Offset]:
         request = {TopicPartition(topic, partition): spec for partition in partitions}
@@ -171,6 +225,16 @@ class KafkaAdmin:
             request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ADMIN_TIMEOUT_S
         )
         return {Partition(at.partition): Offset(self._result(future).offset) for at, future in futures.items()}
+
+    def _note(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._last_error = error.str()
+
+    def _why(self) -> str:
+        """Return what the client says of its connections: an answer that is missing only says that it did not come."""
+        self._last_error = None
+        self._client.poll(0)  # calls `_note`
+        return f" ({' '.join(self._last_error.split())})" if self._last_error else ""
 
     def _result(self, future: Any) -> Any:  # confluent-kafka's futures are untyped
         try:
@@ -182,6 +246,10 @@ class KafkaAdmin:
             if fault.code() in _STALE:  # the client would go on asking with what it knows of a leader that is gone
                 with contextlib.suppress(KafkaException):
                     self._client.list_topics(timeout=METADATA_TIMEOUT_S)
-            raise KafkaUnavailableError(f"found {fault.str()}, expected an answer from Kafka") from error
+            raise KafkaUnavailableError(
+                f"found {fault.str()}{self._why()}, expected an answer from Kafka {self._where}"
+            ) from error
         except TimeoutError as error:
-            raise KafkaUnavailableError("found no answer from Kafka, expected one within its time") from error
+            raise KafkaUnavailableError(
+                f"found no answer{self._why()}, expected one from Kafka {self._where} within its time"
+            ) from error

@@ -6,8 +6,10 @@ Both write the same bytes on the wire, so nothing else knows which one is in use
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
@@ -17,7 +19,15 @@ from k2_core.errors import RecordError, RetryableError, SchemaError
 from k2_core.records import RECORD_TYPES, RecordType
 from k2_core.types import TopicName
 
+T = TypeVar("T")
+
 REQUEST_TIMEOUT_S: Final = 10.0
+UNKNOWN_FOR_S: Final = 60.0
+"""How long an id that nobody has registered is not asked for again. Producers register before they write, so it stays
+unknown; foreign bytes that happen to look like ids must not cost a request each, batch after batch."""
+MOST_REMEMBERED: Final = 10_000
+_REFUSALS: Final = frozenset({httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY})
+"""What the registry says of an incompatible schema and of an invalid one."""
 _UNKNOWN_SCHEMA: Final = 40403
 """Confluent's code for an id that nobody registered (https://docs.confluent.io/platform/current/schema-registry)."""
 
@@ -68,16 +78,35 @@ class RegistrySchemas:
 
     Args:
         url: Its base URL, such as `http://registry:8081` or `…/apis/ccompat/v7`.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
+        self._unknown: OrderedDict[int, tuple[float, RecordError]] = OrderedDict()
         # Asked a few times in a process's life: no connection is kept, so none can go stale or stay open.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, limits=limits)
         self.breaker = CircuitBreaker("schema_registry", failure_threshold=3, cooldown_s=5)
 
     def by_id(self, schema_id: int) -> Mapping[str, Any]:
-        """See `SchemaSource.by_id`."""
+        """See `SchemaSource.by_id`. What an id stands for never changes, so it is asked once."""
+        if schema_id in self._known:
+            return self._known[schema_id]
+        asked_at, refusal = self._unknown.get(schema_id, (0.0, None))
+        if refusal is not None and self._clock() - asked_at < UNKNOWN_FOR_S:
+            raise refusal.with_traceback(None)
+        try:
+            found = self._ask_for(schema_id)
+        except RecordError as error:
+            self._unknown.pop(schema_id, None)
+            _remember(self._unknown, schema_id, (self._clock(), error))
+            raise
+        _remember(self._known, schema_id, found)
+        return found
+
+    def _ask_for(self, schema_id: int) -> Mapping[str, Any]:
         document = self._document(self._ask("GET", f"schemas/ids/{schema_id}"))
         if document.get("error_code") == _UNKNOWN_SCHEMA:
             raise RecordError("unknown_schema_id", f"found schema id {schema_id}, expected one that is registered")
@@ -103,16 +132,29 @@ class RegistrySchemas:
             return answer
 
     def _document(self, answer: httpx.Response) -> Mapping[str, Any]:
-        """Return what the registry says, be it that there is no such schema; any other refusal is for people to heal.
+        """Return what the registry says, be it that there is no such schema.
 
         A 404 alone says nothing of the schema: a wrong base URL gives it too, and must not send good records away.
+        Whoever answers in another form is not the registry, or not yet, and is asked again until people have healed it.
+
+        Raises:
+            RetryableError: The answer is not of Confluent's API.
+            SchemaError: The registry refuses, in its own words.
         """
         try:
             document = answer.json()
         except ValueError:
             document = None
         code = document.get("error_code") if isinstance(document, dict) else None
-        if not isinstance(document, dict) or (answer.is_error and code != _UNKNOWN_SCHEMA):
-            found = f"HTTP {answer.status_code} {answer.text[:500]}"
-            raise SchemaError(f"schema registry {answer.url}: found {found}, expected an answer of Confluent's API")
-        return document
+        if isinstance(document, dict) and (not answer.is_error or code == _UNKNOWN_SCHEMA):
+            return document
+        found = f"schema registry {answer.url}: found HTTP {answer.status_code} {' '.join(answer.text.split())[:500]}"
+        if answer.status_code in _REFUSALS:
+            raise SchemaError(f"{found}, expected the schema to be accepted")
+        raise RetryableError(f"{found}, expected an answer of Confluent's API")
+
+
+def _remember(cache: OrderedDict[int, T], schema_id: int, value: T) -> None:
+    cache[schema_id] = value
+    while len(cache) > MOST_REMEMBERED:
+        cache.popitem(last=False)

@@ -6,180 +6,143 @@ command line and the operator read a pipeline through `load_pipeline` or `parse_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_snake
 from pydantic_core import ErrorDetails
 
 from k2_core.errors import SpecError
+from k2_core.spec_external import CatalogSpec, KafkaSpec, RedisSpec, S3Spec, SaslSpec, StorageSpec, TlsSpec
+from k2_core.spec_fields import (
+    CONTRADICTION,
+    Model,
+    Name,
+    ResourcesSpec,
+    SecretKeyRef,
+    contradiction,
+    keyed_by_name,
+    rule,
+    rules,
+    unchanging,
+)
+from k2_core.spec_services import (
+    DegradationSpec,
+    IngestionSpec,
+    MaintenanceSpec,
+    QuerySpec,
+    ScalingSpec,
+    SinkSpec,
+    SymbolSpec,
+)
 from k2_core.topics import topic_name
-from k2_core.types import Symbol, TopicName
+from k2_core.types import TopicName
+
+__all__ = [
+    "API_VERSION",
+    "KIND",
+    "CatalogSpec",
+    "DegradationSpec",
+    "IngestionSpec",
+    "KafkaSpec",
+    "MaintenanceSpec",
+    "Metadata",
+    "Pipeline",
+    "PipelineSpec",
+    "QuerySpec",
+    "RedisSpec",
+    "ResourcesSpec",
+    "S3Spec",
+    "SaslSpec",
+    "ScalingSpec",
+    "SecretKeyRef",
+    "SinkSpec",
+    "StorageSpec",
+    "SymbolSpec",
+    "TlsSpec",
+    "inactive_settings",
+    "load_pipeline",
+    "parse_pipeline",
+    "pipeline_faults",
+    "read_document",
+]
 
 API_VERSION: Final = "k2.dev/v1alpha1"
 KIND: Final = "K2Pipeline"
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-"""A DNS label, as Kubernetes wants for names."""
-SymbolName = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,31}$")]
-WebSocketUrl = Annotated[str, Field(pattern=r"^wss?://[^/\s]+$")]
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+PipelineName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$", max_length=50)]
+"""Starts with a letter and leaves room for suffixes, as Services and Jobs are named after the pipeline."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True)
+class PipelineSpec(Model):
+    """What a pipeline does."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "has(self.storage) == has(oldSelf.storage)",
+                "storage can be neither added nor removed: other storage is another pipeline",
+                field=".storage",
+            )
+        )
+    )
 
-class SecretKeyRef(_Model):
-    """Where a secret value is; never the value."""
-
-    name: Name
-    key: str
-
-
-class TlsSpec(_Model):
-    """TLS towards Kafka, always verified; `ca_secret` names a CA that the system does not know."""
-
-    enabled: bool = True
-    ca_secret: SecretKeyRef | None = None
-
-
-class SaslSpec(_Model):
-    """SASL towards Kafka."""
-
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
-    username_secret: SecretKeyRef
-    password_secret: SecretKeyRef
-
-
-class KafkaSpec(_Model):
-    """A Kafka that exists already; without this part the laptop or the chart brings one."""
-
-    bootstrap_servers: str = Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")
-    schema_registry_url: str | None = None
-    tls: TlsSpec | None = None
-    sasl: SaslSpec | None = None
-    replication_factor: int = Field(default=3, ge=1, le=9)
-
-
-class CatalogSpec(_Model):
-    """The Iceberg catalog: `sql` (a SQLAlchemy URI) or `rest` (a URL). A URI with a password belongs in the secret."""
-
-    type: Literal["sql", "rest"] = "sql"
-    uri: str | None = None
-    uri_secret: SecretKeyRef | None = None
+    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$", max_length=31)] = Field(
+        default="market",
+        description="First part of the names of topics and tables. Cannot change.",
+        json_schema_extra=unchanging("topics and tables are named after it"),
+    )
+    suspend: bool = Field(
+        default=False, description="true: ingestion stops, the sink commits what is there, then all pods go."
+    )
+    deletion_policy: Literal["Retain", "Delete"] = Field(
+        default="Retain",
+        description="Whether topics and tables outlive the resource. Delete has no effect yet: they stay.",
+    )
+    kafka: KafkaSpec | None = Field(default=None, description="A Kafka that exists already; none: the chart's.")
+    storage: StorageSpec | None = Field(
+        default=None, description="A catalog and a warehouse that exist already; none: the chart's. Cannot change."
+    )
+    redis: RedisSpec | None = Field(default=None, description="A Redis that exists already. No effect yet.")
+    ingestion: tuple[IngestionSpec, ...] = Field(
+        min_length=1,
+        max_length=50,
+        strict=False,
+        description="The sources.",
+        json_schema_extra=keyed_by_name(),
+    )
+    sink: SinkSpec = Field(default=SinkSpec(), description="Kafka into Iceberg.")
+    query: QuerySpec = Field(default=QuerySpec(), description="The query API.")
+    maintenance: MaintenanceSpec = Field(default=MaintenanceSpec(), description="Upkeep of the tables.")
+    scaling: ScalingSpec = Field(default=ScalingSpec(), description="Replicas from lag.")
+    degradation: DegradationSpec = Field(default=DegradationSpec(), description="Deferral from lag.")
 
     @model_validator(mode="after")
-    def _one_uri(self) -> CatalogSpec:
-        if (self.uri is None) == (self.uri_secret is None):
-            raise ValueError("expected exactly one of uri and uriSecret")
-        return self
-
-
-class S3Spec(_Model):
-    """Object storage that speaks S3."""
-
-    endpoint: str | None = None
-    region: str = "us-east-1"
-    access_key_secret: SecretKeyRef
-    secret_key_secret: SecretKeyRef
-
-
-class StorageSpec(_Model):
-    """A catalog and a warehouse that exist already; without this part the laptop or the chart brings them."""
-
-    catalog: CatalogSpec
-    warehouse: str
-    s3: S3Spec | None = None
-
-
-class SymbolSpec(_Model):
-    """A symbol to ingest, and how soon it may be deferred under load."""
-
-    name: SymbolName
-    priority: Literal["critical", "normal", "low"] = "normal"
-
-
-class IngestionSpec(_Model):
-    """One source. Its Deployment and its part of metrics carry `name`."""
-
-    name: Name
-    venue: Literal["binance"]
-    market: Literal["spot"] = "spot"
-    asset_class: Literal["crypto"] = "crypto"
-    url: WebSocketUrl = "wss://stream.binance.com:9443"
-    rest_url: HttpUrl = "https://api.binance.com"
-    symbols: tuple[SymbolSpec, ...] = Field(min_length=1, max_length=1024)
-    partitions: int = Field(default=50, ge=1, le=1000)
-
-    @model_validator(mode="after")
-    def _distinct_symbols(self) -> IngestionSpec:
+    def _distinct_names(self) -> Self:
         seen: set[str] = set()
-        for symbol in self.symbols:
-            if symbol.name in seen:
-                raise ValueError(f"symbol {symbol.name} is listed twice, expected once")
-            seen.add(symbol.name)
-        return self
-
-    @property
-    def symbol_names(self) -> tuple[Symbol, ...]:
-        """The symbols in the order of the file."""
-        return tuple(Symbol(symbol.name) for symbol in self.symbols)
-
-
-class SinkSpec(_Model):
-    """Kafka into Iceberg. A commit happens after the interval or the number of records, whichever comes first."""
-
-    replicas: int = Field(default=1, ge=1, le=100)
-    commit_interval_seconds: float = Field(default=10, ge=0.5, le=3600)
-    commit_records: int = Field(default=500_000, ge=1_000, le=2_000_000)
-    compression_level: int = Field(default=3, ge=1, le=19)
-
-
-class QuerySpec(_Model):
-    """The query API. `commit_lag_seconds` only decides when an answer carries a warning."""
-
-    mode: Literal["single"] = "single"
-    replicas: int = Field(default=1, ge=1, le=100)
-    port: int = Field(default=8000, ge=1024, le=65535)
-    api_key_secret: SecretKeyRef | None = None
-    commit_lag_seconds: float = Field(default=120, ge=1)
-    tail_max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
-
-
-class PipelineSpec(_Model):
-    """What a pipeline does. `namespace` prefixes its topics and tables."""
-
-    namespace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")] = "market"
-    kafka: KafkaSpec | None = None
-    storage: StorageSpec | None = None
-    ingestion: tuple[IngestionSpec, ...] = Field(min_length=1, max_length=50)
-    sink: SinkSpec = SinkSpec()
-    query: QuerySpec = QuerySpec()
-
-    @model_validator(mode="after")
-    def _distinct_names(self) -> PipelineSpec:
-        names = [source.name for source in self.ingestion]
-        if len(set(names)) < len(names):
-            raise ValueError(f"ingestion names {names} repeat, expected distinct ones")
+        for at, source in enumerate(self.ingestion):
+            if source.name in seen:
+                raise contradiction(f"ingestion[{at}]", f"{source.name} a second time", "each name once")
+            seen.add(source.name)
         return self
 
 
-class Metadata(_Model):
+class Metadata(Model):
     """The part of Kubernetes' metadata that K2 reads; the rest is accepted and ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Name
+    name: PipelineName
     namespace: Name = "default"
     uid: str | None = None
     generation: int | None = None
 
 
-class Pipeline(_Model):
+class Pipeline(Model):
     """A K2Pipeline."""
 
     api_version: Literal["k2.dev/v1alpha1"]
@@ -197,6 +160,11 @@ class Pipeline(_Model):
         """The consumer group to which the sinks write their read positions."""
         return f"k2.{self.spec.namespace}.{self.metadata.name}.sink"
 
+    @property
+    def committed_group(self) -> str:
+        """The group, without members, that holds what the table has taken in; see `k2_core.commit_signal`."""
+        return f"k2.{self.spec.namespace}.{self.metadata.name}.committed"
+
     def trades_topic(self, source: IngestionSpec) -> TopicName:
         """Return the topic that a source's trades go to; sources of one venue share it."""
         return topic_name(self.spec.namespace, source.asset_class, "trades", source.venue)
@@ -210,21 +178,77 @@ class Pipeline(_Model):
         return topics
 
 
+def inactive_settings(pipeline: Pipeline, *, laptop: bool = False) -> tuple[str, ...]:
+    """Return the paths of settings that differ from their default and have no effect, in the order of the spec.
+
+    Nothing is ignored silently: `k2 up` prints them, the operator puts them into the condition ConfigValid.
+
+    Args:
+        pipeline: What was asked for.
+        laptop: Whether there is no operator, so that what only it does has no effect either.
+    """
+    return tuple(path for path in (*_INACTIVE, *(_OPERATORS if laptop else ())) if _is_set(pipeline.spec, path))
+
+
+_INACTIVE: Final = (
+    "spec.deletionPolicy",
+    "spec.storage.retentionDays",
+    "spec.redis",
+    "spec.ingestion[].symbols[].priority",
+    "spec.ingestion[].gapThresholdIds",
+    "spec.ingestion[].silenceThresholdSeconds",
+    "spec.maintenance.schedule",
+    "spec.scaling.mode",
+    "spec.degradation.mode",
+)
+_OPERATORS: Final = (
+    "spec.suspend",
+    "spec.ingestion[].resources",
+    "spec.sink.resources",
+    "spec.query.replicas",
+    "spec.query.resources",
+)
+
+
+def _is_set(spec: PipelineSpec, path: str) -> bool:
+    """Whether any of the fields that a path leads to has another value than its default."""
+    *parents, last = (to_snake(part) for part in path.removeprefix("spec.").replace("[]", "").split("."))
+    models: list[Model] = [spec]
+    for part in parents:
+        models = [model for parent in models for model in _models(getattr(parent, part))]
+    return any(getattr(model, last) != type(model).model_fields[last].default for model in models)
+
+
+def _models(value: object) -> Iterator[Model]:
+    if isinstance(value, tuple):
+        yield from value
+    elif isinstance(value, Model):
+        yield value
+
+
 def load_pipeline(path: Path) -> Pipeline:
     """Read a pipeline from a YAML file.
 
     Raises:
         SpecError: The file is missing, no YAML, or no K2Pipeline; names the path, what was found and expected.
     """
+    return parse_pipeline(read_document(path))
+
+
+def read_document(path: Path) -> object:
+    """Read a YAML file, unchecked.
+
+    Raises:
+        SpecError: The file is missing or no YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError("", f"{path} ({error})", "a readable UTF-8 file") from error
     try:
-        document = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  # a SafeLoader that refuses repeated keys
+        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506  # a SafeLoader that refuses repeated keys
     except yaml.YAMLError as error:
         raise SpecError("", f"{path}: {' '.join(str(error).split())}", "one YAML document") from error
-    return parse_pipeline(document)
 
 
 def parse_pipeline(document: object) -> Pipeline:
@@ -233,13 +257,30 @@ def parse_pipeline(document: object) -> Pipeline:
     Raises:
         SpecError: As `load_pipeline`; for the first of several faults, with their number.
     """
+    try:
+        return _validated(document)
+    except ValidationError as error:
+        first, *others = _faults(error)
+        more = f" (and {len(others)} more)" if others else ""
+        raise SpecError(first.path, first.found, first.expected + more) from error
+
+
+def pipeline_faults(document: object) -> tuple[SpecError, ...]:
+    """Return everything that is wrong with a parsed document; nothing, if it is a pipeline."""
+    try:
+        _validated(document)
+    except ValidationError as error:
+        return _faults(error)
+    except SpecError as error:
+        return (error,)
+    return ()
+
+
+def _validated(document: object) -> Pipeline:
     if not isinstance(document, Mapping):
         raise SpecError("", f"a document of type {type(document).__name__}", f"a mapping with kind: {KIND}")
     fields = {key: value for key, value in document.items() if key != "status"}
-    try:
-        return Pipeline.model_validate(fields, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise _spec_error(error.errors()) from error
+    return Pipeline.model_validate(fields, by_alias=True, by_name=False)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -258,21 +299,21 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _spec_error(errors: list[ErrorDetails]) -> SpecError:
-    errors = [error for error in errors if not _is_echo(error)]
-    first = errors[0]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    match first["type"]:
+def _faults(error: ValidationError) -> tuple[SpecError, ...]:
+    return tuple(_fault(details) for details in error.errors() if not _is_echo(details))
+
+
+def _fault(error: ErrorDetails) -> SpecError:
+    location = _dotted(error["loc"])
+    match error["type"]:
         case "missing":
-            found, expected = "nothing", "a value"
+            return SpecError(location, "nothing", "a value")
         case "extra_forbidden":
-            found, expected = "an unknown key", "only keys that the resource has"
-        case "value_error":
-            found, _, expected = str(first["ctx"]["error"]).rpartition(", expected ")
-            found, expected = (found or "a contradiction"), expected.removeprefix("expected ")
-        case _:
-            found, expected = _shown(first["input"]), _lower_first(first["msg"]).removeprefix("input should be ")
-    return SpecError(_dotted(first["loc"]), found, expected + more)
+            return SpecError(location, "an unknown key", "only keys that the resource has")
+        case kind if kind == CONTRADICTION:
+            context = error["ctx"]
+            return SpecError(f"{location}.{context['field']}", context["found"], context["expected"])
+    return SpecError(location, _shown(error["input"]), _lower_first(error["msg"]).removeprefix("input should be "))
 
 
 def _is_echo(error: ErrorDetails) -> bool:
@@ -280,8 +321,12 @@ def _is_echo(error: ErrorDetails) -> bool:
     return error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]
 
 
+_LOGIN: Final = re.compile(r"//[^/@]*@")
+"""Of a URL; it may hold a password, and messages go into logs and status."""
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
+    text = _LOGIN.sub("//***@", repr(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -3,9 +3,9 @@
 Written by the sink in the same commit as the rows (`k2_sink.protocol` decides when), read by the query service for the
 boundary and by the command line for audit and lag. Pure.
 
-Per partition, at one snapshot: next - origin = rows + duplicates + dead_letters + markers + lost + deferred, where
-`deferred` are the records in open ledger ranges. Everything but `rows` is kept here, zeros left out; `rows` is in the
-table, and that the two sides agree is what `k2 audit` checks.
+Per partition, at one snapshot: next - origin = rows + duplicates + dead_letters + markers + lost + unexplained +
+deferred, where `deferred` are the records in open ledger ranges. Everything but `rows` is kept here, zeros left out;
+`rows` is in the table, and that the two sides agree is what `k2 audit` checks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from k2_core.errors import StateError
+from k2_core.errors import StateError, StateFormatError
 from k2_core.types import Offset, Partition, TopicId, TopicName
 
 FORMAT: Final = 1
@@ -41,7 +41,8 @@ class PartitionState:
         duplicates: Records left out because the table has their id from another position.
         dead_letters: Records that are in the dead-letter topic instead.
         markers: Offsets that hold no record (transaction markers, compacted records).
-        lost: Offsets that were gone before they were read, accepted by `k2 adopt-topic`.
+        lost: Offsets that were gone before they were read, accepted by `k2 adopt-topic`; `CommitState.losses` has them.
+        unexplained: Offsets without a row of which no account was left when `k2 adopt` accepted the table.
     """
 
     next: Offset
@@ -50,10 +51,12 @@ class PartitionState:
     dead_letters: int = 0
     markers: int = 0
     lost: int = 0
+    unexplained: int = 0
 
     def rows(self, deferred: int = 0) -> int:
         """Return the rows that the table must hold of this partition, if `deferred` records are in the ledger."""
-        return self.next - self.origin - self.duplicates - self.dead_letters - self.markers - self.lost - deferred
+        left_out = self.duplicates + self.dead_letters + self.markers + self.lost + self.unexplained
+        return self.next - self.origin - left_out - deferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,39 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """A range of the log that was gone before it was read, accepted by a person.
+
+    Args:
+        topic: Where, with `topic_id` and `partition`.
+        topic_id: Which of the topics that had this name.
+        partition: See `topic`.
+        start: The first offset that is lost.
+        end: The first that is not, or None where the topic is gone with its end, so that nobody can tell.
+        reason: Why, for people.
+    """
+
+    topic: TopicName
+    topic_id: TopicId
+    partition: Partition
+    start: Offset
+    end: Offset | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TopicState:
-    """One topic's identity and its partitions."""
+    """One topic's identity and its partitions.
+
+    Args:
+        id: Of the topic as it is read now.
+        partitions: Their accounts.
+        former: The closed accounts of topics that had this name before; their rows are still in the table.
+    """
 
     id: TopicId
     partitions: Mapping[Partition, PartitionState] = field(default_factory=dict)
+    former: Mapping[TopicId, Mapping[Partition, PartitionState]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +129,8 @@ class CommitState:
         topics: By name.
         open_ledger: What is owed, oldest first.
         batch_id: Names the commit, for people; decisions are by positions only.
-        epoch: Raised by a rollback or a growth of partitions: states of different epochs do not compare.
+        epoch: Raised by `k2 adopt`, `k2 adopt-topic`, `k2 rollback`: what was read under another one is not committed.
+        losses: What `k2 adopt-topic` accepted, oldest first.
     """
 
     cluster_id: str
@@ -106,6 +138,7 @@ class CommitState:
     open_ledger: tuple[LedgerEntry, ...] = ()
     batch_id: str = ""
     epoch: int = 0
+    losses: tuple[Loss, ...] = ()
 
     def partition(self, topic: TopicName, partition: Partition) -> PartitionState | None:
         """Return a partition's account, or None if the table has taken nothing of it in."""
@@ -116,9 +149,9 @@ class CommitState:
         self, topic: TopicName, topic_id: TopicId, changed: Mapping[Partition, PartitionState], batch_id: str
     ) -> CommitState:
         """Return the state with these partitions replaced and all others as they are."""
-        before = self.topics[topic].partitions if topic in self.topics else {}
-        topics = {**self.topics, topic: TopicState(topic_id, {**before, **changed})}
-        return replace(self, topics=topics, batch_id=batch_id)
+        before = self.topics.get(topic, TopicState(topic_id))
+        after = replace(before, id=topic_id, partitions={**before.partitions, **changed})
+        return replace(self, topics={**self.topics, topic: after}, batch_id=batch_id)
 
     def deferred(self, topic: TopicName, partition: Partition) -> tuple[LedgerEntry, ...]:
         """Return the open ledger entries of one partition."""
@@ -126,14 +159,16 @@ class CommitState:
 
     def dump(self) -> str:
         """Return the state as compact JSON: it is in every snapshot, so its size is paid again and again."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "epoch": self.epoch,
             "cluster_id": self.cluster_id,
             "topics": {name: _dump_topic(topic) for name, topic in sorted(self.topics.items())},
-            "open_ledger": [_dump_entry(entry) for entry in self.open_ledger],
+            "open_ledger": [entry_document(entry) for entry in self.open_ledger],
             "batch_id": self.batch_id,
         }
+        if self.losses:
+            document["losses"] = [loss_document(loss) for loss in self.losses]
         return json.dumps(document, separators=(",", ":"))
 
     @classmethod
@@ -147,24 +182,35 @@ class CommitState:
             document = json.loads(text)
             found = document["format"]
             if found != FORMAT:
-                raise StateError(f"commit state: found format {found!r}, expected {FORMAT}; use a K2 that reads it")
+                raise StateFormatError(
+                    f"commit state: found format {found!r}, expected {FORMAT}; use a K2 that reads it"
+                )
             return cls(
                 cluster_id=document["cluster_id"],
                 topics={TopicName(name): _parse_topic(topic) for name, topic in document["topics"].items()},
                 open_ledger=tuple(_parse_entry(entry) for entry in document["open_ledger"]),
                 batch_id=document["batch_id"],
                 epoch=_number(document["epoch"]),
+                losses=tuple(_parse_loss(loss) for loss in document.get("losses", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StateError(f"commit state: found {text[:80]!r}, expected its JSON ({error!r})") from error
+            raise StateError(
+                f"commit state: found {text[:80]!r}, expected its JSON ({error!r}); to have it rebuilt: `k2 adopt`"
+            ) from error
 
 
-_COUNTS: Final = ("origin", "duplicates", "dead_letters", "markers", "lost")
+_COUNTS: Final = ("origin", "duplicates", "dead_letters", "markers", "lost", "unexplained")
 
 
 def _dump_topic(topic: TopicState) -> dict[str, Any]:
-    partitions = sorted(topic.partitions.items())
-    document: dict[str, Any] = {"id": topic.id, "next": {str(number): state.next for number, state in partitions}}
+    document = {"id": topic.id} | _dump_partitions(topic.partitions)
+    former = {topic_id: _dump_partitions(closed) for topic_id, closed in sorted(topic.former.items())}
+    return document | ({"former": former} if former else {})
+
+
+def _dump_partitions(states: Mapping[Partition, PartitionState]) -> dict[str, Any]:
+    partitions = sorted(states.items())
+    document: dict[str, Any] = {"next": {str(number): state.next for number, state in partitions}}
     for name in _COUNTS:
         counts = {str(number): getattr(state, name) for number, state in partitions if getattr(state, name)}
         if counts:
@@ -175,11 +221,16 @@ def _dump_topic(topic: TopicState) -> dict[str, Any]:
 def _parse_topic(document: Mapping[str, Any]) -> TopicState:
     return TopicState(
         id=TopicId(document["id"]),
-        partitions={
-            Partition(int(number)): _parse_partition(document, number, position)
-            for number, position in document["next"].items()
-        },
+        partitions=_parse_partitions(document),
+        former={TopicId(name): _parse_partitions(closed) for name, closed in document.get("former", {}).items()},
     )
+
+
+def _parse_partitions(document: Mapping[str, Any]) -> dict[Partition, PartitionState]:
+    return {
+        Partition(int(number)): _parse_partition(document, number, position)
+        for number, position in document["next"].items()
+    }
 
 
 def _parse_partition(topic: Mapping[str, Any], number: str, position: object) -> PartitionState:
@@ -194,7 +245,8 @@ def _number(value: object) -> int:
     return value
 
 
-def _dump_entry(entry: LedgerEntry) -> dict[str, Any]:
+def entry_document(entry: LedgerEntry) -> dict[str, Any]:
+    """Return a ledger entry as JSON."""
     document: dict[str, Any] = {
         "topic": entry.topic,
         "partition": entry.partition,
@@ -205,6 +257,30 @@ def _dump_entry(entry: LedgerEntry) -> dict[str, Any]:
         "reason": entry.reason,
     }
     return document | ({"raw_file": entry.raw_file} if entry.raw_file else {})
+
+
+def loss_document(loss: Loss) -> dict[str, Any]:
+    """Return a loss as JSON; `to` is null where nobody can tell."""
+    return {
+        "topic": loss.topic,
+        "id": loss.topic_id,
+        "partition": loss.partition,
+        "from": loss.start,
+        "to": loss.end,
+        "reason": loss.reason,
+    }
+
+
+def _parse_loss(document: Mapping[str, Any]) -> Loss:
+    end = document["to"]
+    return Loss(
+        topic=TopicName(document["topic"]),
+        topic_id=TopicId(document["id"]),
+        partition=Partition(_number(document["partition"])),
+        start=Offset(_number(document["from"])),
+        end=None if end is None else Offset(_number(end)),
+        reason=document["reason"],
+    )
 
 
 def _parse_entry(document: Mapping[str, Any]) -> LedgerEntry:

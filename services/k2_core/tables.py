@@ -7,6 +7,8 @@ Called by the sink (which creates and writes), the query service and the command
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -17,12 +19,14 @@ from pyiceberg.table import Table
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
 from requests import RequestException
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from k2_core.config import ServiceSettings
 from k2_core.errors import CatalogUnavailableError, SpecError
 from k2_core.records import RecordType
 from k2_core.state import PIPELINE_KEY
+from k2_core.storage import file_properties, storage_fault
 
 CATALOG_NAME: Final = "k2"
 SYMBOL_BUCKETS: Final = 16
@@ -31,8 +35,14 @@ SORT_COLUMNS: Final = ("symbol", "event_time", "trade_id")
 
 _FIRST_PARTITION_FIELD_ID: Final = 1000
 """Iceberg reserves ids from 1000 for partition fields (https://iceberg.apache.org/spec/#partition-evolution)."""
-_S3_CONNECT_TIMEOUT_S: Final = 5
-"""pyiceberg waits 60 s by default; a store that does not accept in 5 is away."""
+_POSTGRESQL_TIMEOUTS: Final = {
+    "connect_timeout": "5",  # seconds; the library waits for ever
+    "tcp_user_timeout": "15000",  # milliseconds until a peer that acknowledges nothing is given up
+    "options": "-c statement_timeout=30s -c lock_timeout=10s",  # no statement of a catalog takes long
+}
+_DRIVER: Final = "postgresql+psycopg"
+_URI_FORMS: Final = "sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+_LONGEST_FAULT: Final = 300
 
 TABLE_PROPERTIES: Final[dict[str, str]] = {
     "commit.retry.num-retries": "0",  # the library's retry would rebase a stale writer: the protocol decides instead
@@ -47,33 +57,73 @@ def open_catalog(settings: ServiceSettings) -> Catalog:
     """Return the catalog of the settings.
 
     Raises:
-        SpecError: No catalog or warehouse is configured.
+        SpecError: No catalog or warehouse is configured, or the URI cannot be one.
         CatalogUnavailableError: It does not answer.
     """
     if settings.catalog_uri is None or settings.warehouse is None:
         raise SpecError("K2_CATALOG_URI and K2_WAREHOUSE", "none", "the catalog's URI and the warehouse's URL")
-    properties: dict[str, str | None] = {
+    uri = settings.catalog_uri.get_secret_value()
+    properties = {
         "type": settings.catalog_type,
-        "uri": settings.catalog_uri.get_secret_value(),
+        "uri": sql_uri(uri) if settings.catalog_type == "sql" else uri,
         "warehouse": settings.warehouse,
-        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+        "pool_pre_ping": "true",  # a server that was restarted costs a question, not a failed commit
+        **file_properties(settings),
     }
-    if settings.s3_access_key is not None and settings.s3_secret_key is not None:
-        properties |= {
-            "s3.endpoint": settings.s3_endpoint or "",
-            "s3.region": settings.s3_region,
-            "s3.access-key-id": settings.s3_access_key.get_secret_value(),
-            "s3.secret-access-key": settings.s3_secret_key.get_secret_value(),
-            "s3.connect-timeout": str(_S3_CONNECT_TIMEOUT_S),
-        }
-    try:
+    with answering(settings.warehouse, properties):
         return load_catalog(CATALOG_NAME, **properties)
-    except CATALOG_FAULTS as error:
-        raise CatalogUnavailableError(f"catalog: found {type(error).__name__}, expected an answer") from error
+
+
+def sql_uri(uri: str) -> str:
+    """Return a SQLAlchemy URI with the driver that K2 has and with time limits.
+
+    Raises:
+        SpecError: It is no URI, or of a database that K2 has no driver for; never shows it, as it may hold a password.
+    """
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        raise SpecError("K2_CATALOG_URI", "no database URL", _URI_FORMS) from None
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return uri
+    if backend != "postgresql" or url.drivername not in {"postgresql", _DRIVER}:
+        raise SpecError("K2_CATALOG_URI", f"a URL of {url.drivername}", _URI_FORMS)
+    if find_spec("psycopg") is None:
+        raise SpecError("K2_CATALOG_URI", "no driver of PostgreSQL", "K2 installed with its extra `postgresql`")
+    missing = {name: value for name, value in _POSTGRESQL_TIMEOUTS.items() if name not in url.query}
+    limited = url.set(drivername=_DRIVER).update_query_dict(missing)
+    return limited.render_as_string(hide_password=False)
 
 
 CATALOG_FAULTS: Final = (SQLAlchemyError, RESTError, RequestException, ConnectionError, TimeoutError)
 """What a catalog that is locked, gone or slow raises; never an answer to a commit."""
+
+
+def describe_fault(error: Exception) -> str:
+    """Return what a catalog raised as one line without secrets.
+
+    A driver's own words name host, user and database; SQLAlchemy's add the statement, a URL's would add the password.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) else None if isinstance(error, SQLAlchemyError) else error
+    words = " ".join(str(cause or "").split())[:_LONGEST_FAULT]
+    return f"{type(error).__name__} ({words})" if words else type(error).__name__
+
+
+@contextlib.contextmanager
+def answering(warehouse: str, properties: Mapping[str, str]) -> Iterator[None]:
+    """Translate what catalog and warehouse raise inside.
+
+    Raises:
+        CatalogUnavailableError: The catalog does not answer.
+        StorageUnavailableError: The warehouse does not.
+    """
+    try:
+        yield
+    except CATALOG_FAULTS as error:
+        raise CatalogUnavailableError(f"catalog: found {describe_fault(error)}, expected an answer") from error
+    except OSError as error:
+        raise storage_fault(error, warehouse, properties) from error
 
 
 def table_name(namespace: str, record_type: RecordType) -> tuple[str, str]:
@@ -108,13 +158,13 @@ def load_table(catalog: Catalog, namespace: str, record_type: RecordType) -> Tab
 
     Raises:
         CatalogUnavailableError: The catalog does not answer.
+        StorageUnavailableError: The table's metadata cannot be read.
     """
-    try:
-        return catalog.load_table(table_name(namespace, record_type))
-    except NoSuchTableError:
-        return None
-    except CATALOG_FAULTS as error:
-        raise CatalogUnavailableError(f"catalog: found {type(error).__name__}, expected an answer") from error
+    with answering(catalog.properties.get("warehouse", ""), catalog.properties):
+        try:
+            return catalog.load_table(table_name(namespace, record_type))
+        except NoSuchTableError:
+            return None
 
 
 def ensure_table(catalog: Catalog, namespace: str, record_type: RecordType, pipeline_uid: str) -> Table:
@@ -122,23 +172,23 @@ def ensure_table(catalog: Catalog, namespace: str, record_type: RecordType, pipe
 
     Raises:
         CatalogUnavailableError: The catalog does not answer.
+        StorageUnavailableError: The warehouse does not take the table's metadata.
     """
     found = load_table(catalog, namespace, record_type)
     if found is not None:
         return found
     schema = record_type.iceberg_schema
     more: dict[str, Any] = {"properties": TABLE_PROPERTIES | {PIPELINE_KEY: pipeline_uid}}
-    try:
+    with answering(catalog.properties.get("warehouse", ""), catalog.properties):
         with contextlib.suppress(IntegrityError):  # another sink was faster: SqlCatalog looks first and writes then
             catalog.create_namespace_if_not_exists(namespace)
-        return catalog.create_table(
-            table_name(namespace, record_type),
-            schema=schema,
-            partition_spec=partition_spec(schema),
-            sort_order=sort_order(schema),
-            **more,
-        )
-    except TableAlreadyExistsError:  # another sink was faster
-        return catalog.load_table(table_name(namespace, record_type))
-    except CATALOG_FAULTS as error:
-        raise CatalogUnavailableError(f"catalog: found {type(error).__name__}, expected an answer") from error
+        try:
+            return catalog.create_table(
+                table_name(namespace, record_type),
+                schema=schema,
+                partition_spec=partition_spec(schema),
+                sort_order=sort_order(schema),
+                **more,
+            )
+        except TableAlreadyExistsError:  # another sink was faster
+            return catalog.load_table(table_name(namespace, record_type))

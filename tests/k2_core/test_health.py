@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from k2_core.errors import SetupError
-from k2_core.health import HealthServer, report
+from k2_core.health import HealthServer, Heartbeat, report
 from k2_core.metrics import CONTENT_TYPE
 
 
@@ -19,6 +19,8 @@ class Service:
 
     def __init__(self) -> None:
         self.problem: str | None = None
+        self.stuck: str | None = None
+        self.starting: str | None = None
         self.registry = CollectorRegistry()
 
 
@@ -30,7 +32,9 @@ def service() -> Service:
 @pytest.fixture
 def url(service: Service) -> Iterator[str]:
     checks = {"kafka": lambda: service.problem, "catalog": lambda: None}
-    with HealthServer("127.0.0.1", 0, service.registry, checks) as server:
+    live = {"loop": lambda: service.stuck}
+    ready = {"start": lambda: service.starting}
+    with HealthServer("127.0.0.1", 0, service.registry, checks, live=live, ready=ready) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 
@@ -45,6 +49,18 @@ class TestReport:
             "status": "unhealthy",
             "checks": {"kafka": "found no poll for 70 s", "catalog": "ok"},
         }
+
+
+class TestHeartbeat:
+    def test_a_loop_that_goes_round_and_one_that_does_not(self) -> None:
+        now = [0.0]
+        heart = Heartbeat(limit_s=10, clock=lambda: now[0])
+        now[0] = 10
+        assert heart.check() is None
+        now[0] = 12
+        assert heart.check() == "found no progress for 12 s, expected some within 10 s"
+        heart.beat()
+        assert heart.check() is None
 
 
 class TestServer:
@@ -63,6 +79,16 @@ class TestServer:
         )
         assert httpx.get(f"{url}/health").status_code == 200
 
+    @pytest.mark.parametrize(
+        ("path", "fault"),
+        [("/livez", "stuck"), ("/readyz", "starting"), ("/health", "problem")],
+        ids=["live", "ready", "health"],
+    )
+    def test_each_path_asks_its_own_checks(self, url: str, service: Service, path: str, fault: str) -> None:
+        setattr(service, fault, "found none, expected one")
+        answers = {other: httpx.get(f"{url}{other}").status_code for other in ("/livez", "/readyz", "/health")}
+        assert answers == {"/livez": 200, "/readyz": 200, "/health": 200} | {path: 503}
+
     def test_metrics_are_of_the_moment(self, url: str, service: Service) -> None:
         counter = Counter("k2_rows", "Rows", registry=service.registry)
         counter.inc(3)
@@ -73,7 +99,7 @@ class TestServer:
     @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics/x"], ids=["root", "other", "below"])
     def test_anything_else_says_what_there_is(self, url: str, path: str) -> None:
         answer = httpx.get(f"{url}{path}")
-        assert (answer.status_code, answer.text) == (404, "expected /health or /metrics\n")
+        assert (answer.status_code, answer.text) == (404, "expected /health, /livez, /readyz or /metrics\n")
 
     def test_a_scrape_is_not_logged(self, url: str, capfd: pytest.CaptureFixture[str]) -> None:
         httpx.get(f"{url}/health")

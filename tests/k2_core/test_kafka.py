@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 from k2_cli.stack.kafka import LocalKafka
 from k2_core import kafka as module
 from k2_core.config import ServiceSettings
-from k2_core.errors import KafkaUnavailableError, SetupError
+from k2_core.errors import KafkaUnavailableError, SetupError, SpecError
 from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.types import Partition, TopicName
 from support.kafka import TopicFactory
@@ -69,9 +70,10 @@ class TestClientConfig:
         assert config == {"bootstrap.servers": "h:1", "security.protocol": "PLAINTEXT", "client.id": "k2"}
 
     def test_a_cluster(self) -> None:
+        authorities = Path(certifi.where())
         settings = ServiceSettings(
             kafka_security_protocol="SASL_SSL",
-            kafka_ca_file=Path("/etc/ca.pem"),
+            kafka_ca_file=authorities,
             kafka_sasl_mechanism="SCRAM-SHA-512",
             kafka_sasl_username="me",
             kafka_sasl_password=SecretStr("secret"),
@@ -79,15 +81,36 @@ class TestClientConfig:
         found = client_config(settings)
         assert {key: found[key] for key in found if key.startswith(("ssl", "sasl", "security"))} == {
             "security.protocol": "SASL_SSL",
-            "ssl.ca.location": "/etc/ca.pem",
+            "ssl.ca.location": str(authorities),
             "sasl.mechanism": "SCRAM-SHA-512",
             "sasl.username": "me",
             "sasl.password": "secret",
         }
 
-    def test_a_mechanism_that_needs_no_name(self) -> None:
-        found = client_config(ServiceSettings(kafka_sasl_mechanism="GSSAPI"))
-        assert (found["sasl.username"], found["sasl.password"]) == ("", "")
+    @pytest.mark.parametrize(
+        ("left_out", "named"),
+        [
+            ("kafka_sasl_mechanism", "K2_KAFKA_SASL_MECHANISM"),
+            ("kafka_sasl_username", "K2_KAFKA_SASL_USERNAME"),
+            ("kafka_sasl_password", "K2_KAFKA_SASL_PASSWORD"),
+        ],
+        ids=["mechanism", "user", "password"],
+    )
+    def test_a_part_of_the_login_that_is_missing_is_named(self, left_out: str, named: str) -> None:
+        given = {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_username": "me", "kafka_sasl_password": "hunter2"}
+        given = {name: value for name, value in given.items() if name != left_out}
+        settings = ServiceSettings.model_validate({"kafka_security_protocol": "SASL_PLAINTEXT", **given})
+        with pytest.raises(SpecError, match=f"{named}: found none, expected a value for SASL_PLAINTEXT") as caught:
+            client_config(settings)
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "no-pem"])
+    def test_a_ca_file_that_cannot_be_one_is_named(self, tmp_path: Path, content: str | None) -> None:
+        path = tmp_path / "ca.crt"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(SpecError, match=rf"K2_KAFKA_CA_FILE: found {path} \(.*\), expected a PEM file"):
+            client_config(ServiceSettings(kafka_security_protocol="SSL", kafka_ca_file=path))
 
     def test_more_keys_win(self) -> None:
         found = client_config(ServiceSettings(), fetch_wait_max_ms=5, client_id="k2-sink")

@@ -14,6 +14,7 @@ import fastavro
 import httpx
 import pytest
 
+from k2_core import schemas as module
 from k2_core.breaker import BreakerState, CircuitBreaker
 from k2_core.codec import BatchDecoder
 from k2_core.config import ServiceSettings
@@ -159,20 +160,62 @@ class TestRegistry:
 
 
 class TestWrongAddress:
-    """A wrong URL must stop the service, and not send every record to the dead letters."""
+    """A wrong URL must hold the service up until it is healed, and not send every record to the dead letters."""
 
     def test_another_path_of_the_registry(self, registry: LocalRegistry) -> None:
         schemas = RegistrySchemas(registry.url.removesuffix(API_PATH) + "/apis/elsewhere")
-        with pytest.raises(SchemaError, match=r"found HTTP 404 .*expected an answer of Confluent's API"):
+        with pytest.raises(RetryableError, match=r"found HTTP 404 .*expected an answer of Confluent's API"):
             schemas.by_id(1)
 
     def test_a_web_page(self) -> None:
-        with answering(200, b"<html>please sign in</html>") as url, pytest.raises(SchemaError, match="please sign in"):
+        with answering(200, b"<html>sign in</html>") as url, pytest.raises(RetryableError, match="sign in"):
             RegistrySchemas(url).by_id(1)
 
     def test_json_that_is_no_object(self) -> None:
-        with answering(200, b"[]") as url, pytest.raises(SchemaError, match="found HTTP 200"):
+        with answering(200, b"[]") as url, pytest.raises(RetryableError, match="found HTTP 200"):
             RegistrySchemas(url).by_id(1)
+
+
+class TestMemory:
+    """What the registry said once is not asked again, so that foreign bytes cost a request an id and not a batch."""
+
+    def test_an_unknown_id_is_asked_once_a_minute(self, registry: LocalRegistry) -> None:
+        now_s = [0.0]
+        relay = Relay(registry.port)
+        relay.open()
+        schemas = RegistrySchemas(f"http://127.0.0.1:{relay.port}{API_PATH}", clock=lambda: now_s[0])
+        try:
+            with pytest.raises(RecordError, match="unknown_schema_id"):
+                schemas.by_id(UNKNOWN_ID)
+        finally:
+            relay.close()
+        now_s[0] = 59.0
+        for _ in range(100):
+            with pytest.raises(RecordError, match="unknown_schema_id"):
+                schemas.by_id(UNKNOWN_ID)
+        now_s[0] = 61.0
+        with pytest.raises(RetryableError, match="schema registry http"):
+            schemas.by_id(UNKNOWN_ID)
+
+    def test_a_known_one_is_asked_once(self, registry: LocalRegistry) -> None:
+        relay = Relay(registry.port)
+        relay.open()
+        schemas = RegistrySchemas(f"http://127.0.0.1:{relay.port}{API_PATH}")
+        try:
+            schema_id = schemas.id_for(unique_topic(), TRADES)
+            first = schemas.by_id(schema_id)
+        finally:
+            relay.close()
+        assert schemas.by_id(schema_id) is first
+
+    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
+        with answering(404, b'{"error_code": 40403, "message": "none"}') as url:
+            schemas = RegistrySchemas(url)
+            for schema_id in range(10):
+                with pytest.raises(RecordError):
+                    schemas.by_id(schema_id)
+        assert list(schemas._unknown) == [7, 8, 9]
 
 
 class TestAway:

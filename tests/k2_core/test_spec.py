@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from k2_core.errors import SpecError
-from k2_core.spec import Pipeline, load_pipeline, parse_pipeline
+from k2_core.spec import Pipeline, inactive_settings, load_pipeline, parse_pipeline, pipeline_faults
 
 MANIFESTS: Final = Path(__file__).parents[2] / "manifests"
 SMALLEST: Final[dict[str, Any]] = {
@@ -21,6 +21,7 @@ SMALLEST: Final[dict[str, Any]] = {
     "spec": {"ingestion": [{"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}]},
 }
 SECRET: Final = {"name": "a-secret", "key": "value"}
+RESOURCES: Final = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}
 FULL: Final[dict[str, Any]] = {
     "apiVersion": "k2.dev/v1alpha1",
     "kind": "K2Pipeline",
@@ -33,6 +34,8 @@ FULL: Final[dict[str, Any]] = {
     },
     "spec": {
         "namespace": "market",
+        "suspend": True,
+        "deletionPolicy": "Delete",
         "kafka": {
             "bootstrapServers": "kafka-0:9092,kafka-1:9092",
             "schemaRegistryUrl": "http://registry:8081",
@@ -49,7 +52,9 @@ FULL: Final[dict[str, Any]] = {
                 "accessKeySecret": SECRET,
                 "secretKeySecret": SECRET,
             },
+            "retentionDays": 30,
         },
+        "redis": {"address": "redis:6379", "tls": True, "passwordSecret": SECRET},
         "ingestion": [
             {
                 "name": "binance-spot",
@@ -60,10 +65,19 @@ FULL: Final[dict[str, Any]] = {
                 "restUrl": "https://api.binance.com",
                 "symbols": [{"name": "BTCUSDT", "priority": "critical"}, {"name": "DOGEUSDT", "priority": "low"}],
                 "partitions": 12,
+                "gapThresholdIds": 10,
+                "silenceThresholdSeconds": 30,
+                "resources": RESOURCES,
             },
             {"name": "more", "venue": "binance", "symbols": [{"name": "ETHUSDT"}]},
         ],
-        "sink": {"replicas": 2, "commitIntervalSeconds": 5, "commitRecords": 100000, "compressionLevel": 9},
+        "sink": {
+            "replicas": 2,
+            "commitIntervalSeconds": 5,
+            "commitRecords": 100000,
+            "compressionLevel": 9,
+            "resources": RESOURCES,
+        },
         "query": {
             "mode": "single",
             "replicas": 2,
@@ -71,7 +85,11 @@ FULL: Final[dict[str, Any]] = {
             "apiKeySecret": SECRET,
             "commitLagSeconds": 60,
             "tailMaxBytes": 1048576,
+            "resources": RESOURCES,
         },
+        "maintenance": {"schedule": "0 3 * * *"},
+        "scaling": {"mode": "Recommend"},
+        "degradation": {"mode": "Auto"},
     },
     "status": {"phase": "Running"},
 }
@@ -128,6 +146,45 @@ class TestOwner:
         assert parse_pipeline(SMALLEST).uid == "local/default/trades"
 
 
+class TestGroups:
+    def test_each_has_its_own(self) -> None:
+        pipeline = parse_pipeline(FULL)
+        assert pipeline.sink_group == "k2.market.market-data.sink"
+        assert pipeline.committed_group == "k2.market.market-data.committed"
+
+
+class TestInactive:
+    def test_defaults_are_not_worth_a_word(self) -> None:
+        assert inactive_settings(parse_pipeline(SMALLEST), laptop=True) == ()
+
+    def test_nor_are_they_where_they_are_written_down(self) -> None:
+        """The API server writes every default into the resource."""
+        written = parse_pipeline(SMALLEST).model_dump(by_alias=True, mode="json")
+        assert inactive_settings(parse_pipeline(written), laptop=True) == ()
+
+    def test_each_other_is_named_once(self) -> None:
+        inactive = (
+            "spec.deletionPolicy",
+            "spec.storage.retentionDays",
+            "spec.redis",
+            "spec.ingestion[].symbols[].priority",
+            "spec.ingestion[].gapThresholdIds",
+            "spec.ingestion[].silenceThresholdSeconds",
+            "spec.maintenance.schedule",
+            "spec.scaling.mode",
+            "spec.degradation.mode",
+        )
+        assert inactive_settings(parse_pipeline(FULL)) == inactive
+        of_the_operator = (
+            "spec.suspend",
+            "spec.ingestion[].resources",
+            "spec.sink.resources",
+            "spec.query.replicas",
+            "spec.query.resources",
+        )
+        assert inactive_settings(parse_pipeline(FULL), laptop=True) == inactive + of_the_operator
+
+
 class TestTopics:
     def test_sources_of_one_venue_share_a_topic_with_the_most_partitions(self) -> None:
         assert parse_pipeline(FULL).trades_topics() == {"market.crypto.trades.binance": 50}
@@ -155,7 +212,7 @@ CASES: Final = [
     ("spec.namespace", 5, "spec.namespace", "5", "a valid string"),
     ("spec.ingestion", ..., "spec.ingestion", "nothing", "a value"),
     ("spec.ingestion", [], "spec.ingestion", "[]", "at least 1 item"),
-    ("spec.ingestion", None, "spec.ingestion", "None", "a valid tuple"),
+    ("spec.ingestion", None, "spec.ingestion", "nothing", "a value"),
     ("spec.ingestion.0", "binance", "spec.ingestion[0]", "'binance'", "a valid dictionary"),
     ("spec.ingestion.0.venue", "kraken", "spec.ingestion[0].venue", "'kraken'", "'binance'"),
     ("spec.ingestion.1.venue", ..., "spec.ingestion[1].venue", "nothing", "a value"),
@@ -178,16 +235,16 @@ CASES: Final = [
     (
         "spec.ingestion.0.symbols",
         [{"name": "A"}, {"name": "A"}],
-        "spec.ingestion[0]",
-        "symbol A is listed twice",
-        "once",
+        "spec.ingestion[0].symbols[1]",
+        "A a second time",
+        "each symbol once",
     ),
     (
         "spec.ingestion.1.name",
         "binance-spot",
-        "spec",
-        "ingestion names ['binance-spot', 'binance-spot'] repeat",
-        "dist",
+        "spec.ingestion[1]",
+        "binance-spot a second time",
+        "each name once",
     ),
     ("spec.ingestion.0.partitions", 0, "spec.ingestion[0].partitions", "0", "greater than or equal to 1"),
     ("spec.ingestion.0.partitions", "many", "spec.ingestion[0].partitions", "'many'", "a valid integer"),
@@ -195,14 +252,26 @@ CASES: Final = [
     ("spec.kafka.sasl.mechanism", "GSSAPI", "spec.kafka.sasl.mechanism", "'GSSAPI'", "'PLAIN', 'SCRAM-SHA-256' or"),
     ("spec.kafka.sasl.passwordSecret", ..., "spec.kafka.sasl.passwordSecret", "nothing", "a value"),
     ("spec.kafka.sasl.password", "hunter2", "spec.kafka.sasl.password", "an unknown key", "only keys"),
-    ("spec.storage.catalog.uri", "x", "spec.storage.catalog", "a contradiction", "exactly one of uri and uriSecret"),
-    ("spec.storage.catalog.uriSecret", ..., "spec.storage.catalog", "a contradiction", "exactly one of uri and uri"),
+    ("spec.storage.catalog.uri", "http://x", "spec.storage.catalog.uri", "both", "exactly one of uri and uriSecret"),
+    ("spec.storage.catalog.uriSecret", ..., "spec.storage.catalog.uri", "none", "exactly one of uri and uriSecret"),
     ("spec.storage.catalog.type", "hive", "spec.storage.catalog.type", "'hive'", "'sql' or 'rest'"),
     ("spec.storage.warehouse", ..., "spec.storage.warehouse", "nothing", "a value"),
     ("spec.sink.replicas", 0, "spec.sink.replicas", "0", "greater than or equal to 1"),
     ("spec.sink.commitIntervalSeconds", 0.1, "spec.sink.commitIntervalSeconds", "0.1", "greater than or equal to 0.5"),
     ("spec.sink.commitRecords", 10**9, "spec.sink.commitRecords", "1000000000", "less than or equal to 2000000"),
     ("spec.sink.compressionLevel", 22, "spec.sink.compressionLevel", "22", "less than or equal to 19"),
+    ("spec.sink.replicas", "2", "spec.sink.replicas", "'2'", "a valid integer"),
+    ("spec.scaling.mode", False, "spec.scaling.mode", "False", "in quotes: YAML reads a bare Off as false"),
+    ("spec.deletionPolicy", "Keep", "spec.deletionPolicy", "'Keep'", "'Retain' or 'Delete'"),
+    ("metadata.name", "a" * 51, "metadata.name", f"'{'a' * 51}'", "string should"),
+    ("metadata.name", "1a", "metadata.name", "'1a'", "string should match pattern"),
+    (
+        "spec.sink.resources",
+        {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+        "spec.sink.resources.requests.memory",
+        "2Gi",
+        "at most limits.memory, 1Gi",
+    ),
     ("spec.query.mode", "cluster", "spec.query.mode", "'cluster'", "'single'"),
     ("spec.query.port", 80, "spec.query.port", "80", "greater than or equal to 1024"),
     ("spec.query.tailMaxBytes", 1, "spec.query.tailMaxBytes", "1", "greater than or equal to 1048576"),
@@ -231,6 +300,17 @@ class TestRefused:
         twice = changed("spec.sink.replicas", 0, changed("spec.query.port", 1))
         with pytest.raises(SpecError, match=r"^spec\.sink\.replicas: found 0, .* \(and 1 more\)$"):
             parse_pipeline(twice)
+
+    def test_all_faults_in_the_order_of_the_model(self) -> None:
+        twice = changed("spec.sink.replicas", 0, changed("spec.query.port", 1))
+        assert [fault.path for fault in pipeline_faults(twice)] == ["spec.sink.replicas", "spec.query.port"]
+        assert [fault.path for fault in pipeline_faults("text")] == [""]
+        assert pipeline_faults(FULL) == ()
+
+    def test_a_login_in_a_url_is_not_repeated(self) -> None:
+        with pytest.raises(SpecError, match=r"found 'http://\*\*\*@registry'") as caught:
+            parse_pipeline(changed("spec.kafka.schemaRegistryUrl", "http://k2:hunter2@registry"))
+        assert "hunter2" not in str(caught.value)
 
     def test_a_list_that_is_empty_and_a_fault_elsewhere(self) -> None:
         twice = changed("spec.ingestion", [], changed("spec.query.port", 1))
@@ -292,6 +372,6 @@ class TestFiles:
 
     @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
     def test_those_that_ship(self, path: Path) -> None:
-        document = yaml.safe_load(path.read_text())
-        if document["kind"] == "K2Pipeline":
+        documents = list(yaml.safe_load_all(path.read_text()))
+        if [document["kind"] for document in documents] == ["K2Pipeline"]:
             assert isinstance(load_pipeline(path), Pipeline)

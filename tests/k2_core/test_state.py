@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_core.errors import StateError
-from k2_core.state import FORMAT, CommitState, LedgerEntry, PartitionState, TopicState
+from k2_core.state import FORMAT, CommitState, LedgerEntry, Loss, PartitionState, TopicState
 from k2_core.types import Offset, Partition, TopicId, TopicName
 
 GOLDEN: Final = Path(__file__).parent.parent / "data" / "state_v1.json"
@@ -57,7 +57,9 @@ PARTITIONS = st.builds(
     dead_letters=COUNTS,
     markers=COUNTS,
     lost=COUNTS,
+    unexplained=COUNTS,
 )
+PARTITION_STATES = st.dictionaries(st.integers(0, 999).map(Partition), PARTITIONS, max_size=5)
 STATES = st.builds(
     CommitState,
     cluster_id=st.text(max_size=30),
@@ -66,7 +68,8 @@ STATES = st.builds(
         st.builds(
             TopicState,
             st.text(max_size=22).map(TopicId),
-            st.dictionaries(st.integers(0, 999).map(Partition), PARTITIONS),
+            PARTITION_STATES,
+            st.dictionaries(st.text(max_size=22).map(TopicId), PARTITION_STATES, max_size=2),
         ),
         max_size=3,
     ),
@@ -86,6 +89,18 @@ STATES = st.builds(
     ).map(tuple),
     batch_id=st.text(max_size=20),
     epoch=st.integers(0, 1000),
+    losses=st.lists(
+        st.builds(
+            Loss,
+            topic=st.text(max_size=9).map(TopicName),
+            topic_id=st.text(max_size=22).map(TopicId),
+            partition=st.integers(0, 999).map(Partition),
+            start=COUNTS.map(Offset),
+            end=st.none() | COUNTS.map(Offset),
+            reason=st.text(max_size=20),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 
@@ -103,6 +118,13 @@ class TestRoundTrip:
     @given(STATES)
     def test_any_state(self, state: CommitState) -> None:
         assert CommitState.parse(state.dump()) == state
+
+    def test_what_a_topic_was_before_stays_when_its_partitions_change(self) -> None:
+        former = {TopicId("old"): {Partition(0): PartitionState(Offset(7), unexplained=2)}}
+        before = CommitState("c", {TRADES_TOPIC: TopicState(TopicId("new"), {}, former)})
+        after = before.with_partitions(TRADES_TOPIC, TopicId("new"), {Partition(1): PartitionState(Offset(3))}, "b")
+        assert after.topics[TRADES_TOPIC].former == former
+        assert former[TopicId("old")][Partition(0)].rows() == 5
 
     def test_the_first_state_of_a_table(self) -> None:
         assert CommitState.parse(CommitState("c").dump()) == CommitState("c")

@@ -1,16 +1,17 @@
-"""Several writers, lost answers, zombies and takeovers: every offset is committed exactly once, whatever the order."""
+"""Writers, lost answers, zombies, takeovers, rollbacks: every offset is committed exactly once, in any order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from k2_cli.recovery.rebuild import restored
 from k2_core.state import CommitState
 from k2_core.types import Offset, Partition, TopicId, TopicName
-from k2_sink.protocol import Claim, LogPartition, Outcome, Proceed, Span, Superseded, decide, judge
+from k2_sink.protocol import Claim, Fenced, LogPartition, Outcome, Proceed, Span, Superseded, decide, judge
 
 TOPIC = TopicName("t")
 PARTITIONS = 3
@@ -25,6 +26,7 @@ class Writer:
     claim: Claim | None = None
     base: int | None = None
     tried: bool = False
+    epoch: int = 0
 
 
 class Writers(RuleBasedStateMachine):
@@ -35,6 +37,7 @@ class Writers(RuleBasedStateMachine):
         self.version = 0
         self.state = CommitState("cluster")
         self.held: list[tuple[LogPartition, int]] = []
+        self.snapshots: list[tuple[CommitState, list[tuple[LogPartition, int]]]] = [(self.state, [])]
         self.writers = [Writer() for _ in range(WRITERS)]
 
     def _next(self, at: LogPartition) -> int:
@@ -45,8 +48,11 @@ class Writers(RuleBasedStateMachine):
     def takes_a_partition(self, who: int, partition: int) -> None:
         """A rebalance, honest or not: the former owner is not told."""
         at = (TOPIC, Partition(partition))
-        if self.writers[who].claim is None:
-            self.writers[who].positions[at] = self._next(at)
+        writer = self.writers[who]
+        if writer.claim is None:
+            if not writer.positions:
+                writer.epoch = self.state.epoch
+            writer.positions[at] = self._next(at)
 
     @rule(who=st.integers(0, WRITERS - 1), counts=st.lists(st.integers(0, 3), min_size=PARTITIONS, max_size=PARTITIONS))
     def reads_a_batch(self, who: int, counts: list[int]) -> None:
@@ -56,7 +62,7 @@ class Writers(RuleBasedStateMachine):
                 at: Span(Offset(position), Offset(position + counts[at[1]]))
                 for at, position in writer.positions.items()
             }
-            writer.claim = Claim("cluster", {TOPIC: TopicId("id")}, spans, "b")
+            writer.claim = Claim("cluster", {TOPIC: TopicId("id")}, spans, "b", writer.epoch)
             writer.tried = False
 
     @rule(who=st.integers(0, WRITERS - 1))
@@ -76,6 +82,11 @@ class Writers(RuleBasedStateMachine):
             self._finish(writer)
             return
         verdict = decide(self.state, writer.claim)
+        if isinstance(verdict, Fenced):  # everything is taken over anew
+            writer.positions = {at: self._next(at) for at in writer.positions}
+            writer.epoch = self.state.epoch
+            writer.claim = writer.base = None
+            return
         if isinstance(verdict, Superseded):
             writer.positions.update(verdict.positions)
             writer.claim = writer.base = None
@@ -86,6 +97,15 @@ class Writers(RuleBasedStateMachine):
         if not answer_lost:
             self._finish(writer)
 
+    @rule(back=st.integers(1, 4))
+    def is_taken_back_by_a_person(self, back: int) -> None:
+        """To any earlier snapshot; what the table began since is kept at its beginning."""
+        state, held = self.snapshots[-min(back, len(self.snapshots))]
+        self.version += 1
+        self.state = replace(restored(state, self.state), epoch=self.state.epoch + 1)
+        self.held = list(held)
+        self.snapshots.append((self.state, list(held)))
+
     @rule(who=st.integers(0, WRITERS - 1))
     def crashes(self, who: int) -> None:
         self.writers[who] = Writer()
@@ -95,6 +115,7 @@ class Writers(RuleBasedStateMachine):
         self.state = verdict.state
         for at, span in claim.spans.items():
             self.held += [(at, offset) for offset in range(span.start, span.end)]
+        self.snapshots.append((self.state, list(self.held)))
 
     def _finish(self, writer: Writer) -> None:
         assert writer.claim is not None

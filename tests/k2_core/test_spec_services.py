@@ -1,0 +1,55 @@
+"""Sources, sink, query, upkeep and modes: what is particular to them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from pydantic import ValidationError
+
+from k2_core.spec_services import DegradationSpec, IngestionSpec, MaintenanceSpec, ScalingSpec
+
+SOURCE: Final[dict[str, Any]] = {"name": "a", "venue": "binance", "symbols": [{"name": "B"}, {"name": "A"}]}
+
+
+def test_symbols_keep_their_order() -> None:
+    assert IngestionSpec.model_validate(SOURCE).symbol_names == ("B", "A")
+
+
+def test_a_symbol_stands_once() -> None:
+    with pytest.raises(ValidationError, match="found B a second time, expected each symbol once"):
+        IngestionSpec.model_validate(SOURCE | {"symbols": [{"name": "B"}, {"name": "A"}, {"name": "B"}]})
+
+
+def test_defaults_of_the_thresholds() -> None:
+    source = IngestionSpec.model_validate(SOURCE)
+    assert (source.gap_threshold_ids, source.silence_threshold_seconds, source.resources) == (1, 60, None)
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "*/15 0-6 1,15 * 1"])
+def test_schedules(schedule: str) -> None:
+    assert MaintenanceSpec(schedule=schedule).schedule == schedule
+
+
+@pytest.mark.parametrize("schedule", ["daily", "0 3 * *", "0 3 * * * *"])
+def test_what_is_no_schedule(schedule: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        MaintenanceSpec(schedule=schedule)
+
+
+@pytest.mark.parametrize("model", [ScalingSpec, DegradationSpec])
+class TestModes:
+    @pytest.mark.parametrize("mode", ["Auto", "Recommend", "Off"])
+    def test_each(self, model: type[ScalingSpec | DegradationSpec], mode: str) -> None:
+        assert model.model_validate({"mode": mode}).mode == mode
+
+    def test_off_by_default(self, model: type[ScalingSpec | DegradationSpec]) -> None:
+        assert model().mode == "Off"
+
+    def test_a_bare_off_is_explained(self, model: type[ScalingSpec | DegradationSpec]) -> None:
+        with pytest.raises(ValidationError, match="in quotes: YAML reads a bare Off as false"):
+            model.model_validate({"mode": False})
+
+    def test_others(self, model: type[ScalingSpec | DegradationSpec]) -> None:
+        with pytest.raises(ValidationError, match="'Auto', 'Recommend' or 'Off'"):
+            model.model_validate({"mode": "On"})
