@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
 
 import uvloop
 
 from k2_core import logs
 from k2_core.config import read_settings
-from k2_core.errors import K2Error, SpecError
+from k2_core.errors import K2Error
+from k2_core.exits import last_word
 from k2_core.runtime import tune_for_batches
 from k2_ingest.service import serve
 from k2_ingest.settings import IngestSettings
-
-EXIT_WRONG_INPUT: Final = 2
-EXIT_CANNOT_RUN: Final = 3
-
-log = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -35,12 +30,8 @@ def main() -> int:
             logging.getLogger(chatty).setLevel(logging.WARNING)
         tune_for_batches()
         return uvloop.run(serve(settings))
-    except SpecError as error:
-        log.error("%s", error)  # noqa: TRY400 - the message says it all; a traceback would bury it
-        return EXIT_WRONG_INPUT
     except K2Error as error:
-        log.error("%s", error)  # noqa: TRY400 - as above
-        return EXIT_CANNOT_RUN
+        return last_word("k2-ingest", error)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import httpx
 
 from k2_core.breaker import CircuitBreaker
 from k2_core.errors import KafkaUnavailableError, SpecError
-from k2_core.health import Check, HealthServer
+from k2_core.health import Check, HealthServer, Heartbeat
 from k2_core.kafka import KafkaAdmin
 from k2_core.metrics import new_registry, watch_breakers
 from k2_core.records import TRADES
@@ -80,6 +80,7 @@ class IngestService:
         self.lanes: dict[Symbol, Lane] = {}
         self._stopped = False
         self._breaker = CircuitBreaker("venue")
+        self._heart = Heartbeat()
         self.feed: Feed | None = None
 
     async def run(self) -> int:
@@ -91,23 +92,29 @@ class IngestService:
         Raises:
             K2Error: It could not start, or could not go on.
         """
-        await asyncio.to_thread(self._prepare)
-        feed = self.feed = self._make_feed()
-        if self._stopped:  # told while it was starting
-            feed.stop()
-        self.registry.register(LiveCollector(self._readings(feed)))
-        watch_breakers([self._breaker], self.registry)
-        settings = self._settings
-        with HealthServer(settings.listen_host, settings.metrics_port, self.registry, self._checks(feed)) as health:
+        settings, checks = self._settings, self._checks()
+        live = {"loop": self._heart.check}
+        with HealthServer(
+            settings.listen_host, settings.metrics_port, self.registry, checks, live=live, ready=checks
+        ) as health:  # from the beginning, as a start may have to wait for Kafka
+            await asyncio.to_thread(self._prepare)
+            feed = self.feed = self._make_feed()
+            if self._stopped:  # told while it was starting
+                feed.stop()
+            self.registry.register(LiveCollector(self._readings(feed)))
+            watch_breakers([self._breaker], self.registry)
             log.info("ingest runs", extra={"metrics_port": health.port, "topic": self._topic})
-            poller = asyncio.create_task(self._poll(feed))
-            try:
-                await feed.run(self._replay_finished if settings.ingest_stop_at_end else None)
-            finally:
-                poller.cancel()
-                await asyncio.gather(poller, return_exceptions=True)
-                code = self._drain()
-            return code
+            return await self._run(feed)
+
+    async def _run(self, feed: Feed) -> int:
+        poller = asyncio.create_task(self._poll(feed))
+        try:
+            await feed.run(self._replay_finished if self._settings.ingest_stop_at_end else None)
+        finally:
+            poller.cancel()
+            await asyncio.gather(poller, return_exceptions=True)
+            code = self._drain()
+        return code
 
     def stop(self) -> None:
         """Stop reading, then drain; `run` returns."""
@@ -160,6 +167,7 @@ class IngestService:
         """Take acknowledgements, and read again once the queue has drained."""
         try:
             while True:
+                self._heart.beat()
                 self.producer.poll()
                 if feed.paused and self.producer.drained:
                     feed.resume()
@@ -186,9 +194,9 @@ class IngestService:
         if notice is not binance.Notice.ACKNOWLEDGED:
             log.warning("the venue says", extra={"notice": notice.value})
 
-    def _checks(self, feed: Feed) -> Mapping[str, Check]:
+    def _checks(self) -> Mapping[str, Check]:
         return {
-            "venue": lambda: None if feed.connected else "not connected",
+            "venue": lambda: None if self.feed is not None and self.feed.connected else "not connected",
             "kafka": lambda: "no broker answers" if self.producer.broker_gone else None,
         }
 

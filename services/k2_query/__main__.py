@@ -12,7 +12,8 @@ from typing import Final
 import uvicorn
 
 from k2_core.config import read_settings
-from k2_core.errors import PermanentError, SetupError
+from k2_core.errors import K2Error, SetupError
+from k2_core.exits import last_word
 from k2_core.logs import configure
 from k2_core.spec import load_pipeline
 from k2_query.app import create_app
@@ -43,9 +44,8 @@ def main() -> int:
             Runner(settings.query_concurrency, settings.query_timeout_s),
         )
         listener = _listen(settings.listen_host, settings.port_for(pipeline.spec.query))
-    except PermanentError as error:
-        print(f"k2-query: {error}", file=sys.stderr)  # noqa: T201  # before, or instead of, the log
-        return 2
+    except K2Error as error:
+        return last_word("k2-query", error)
     spare_pauses()
     host, port = listener.getsockname()[:2]
     _log.info("listening", extra={"host": host, "port": port})

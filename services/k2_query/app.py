@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Security
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from k2_core.errors import K2Error, QueryError
-from k2_core.health import report
+from k2_core.health import Check, report
 from k2_core.metrics import CONTENT_TYPE as METRICS_TYPE
 from k2_core.metrics import exposition
 from k2_query.auth import KEY_HEADER, KeyRing
@@ -125,11 +125,26 @@ def _add_operations(app: FastAPI, runtime: Runtime) -> None:
         healthy, document = report(runtime.checks)
         return Response(to_json(document | runtime.figures()), 200 if healthy else 503, media_type=_JSON)
 
+    @app.get("/livez")
+    async def livez() -> Response:
+        """Whether the process makes progress: 503 if only a restart can heal it."""
+        return _probe(runtime.live)
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        """Whether it can answer: 503 until table and log were seen once; later outages are in the answers' `meta`."""
+        return _probe(runtime.ready)
+
     @app.get("/metrics")
     def metrics() -> Response:
         """Prometheus' text format."""
         runtime.update_gauges()
         return Response(exposition(runtime.metrics.registry), headers={"Content-Type": METRICS_TYPE})
+
+
+def _probe(checks: Mapping[str, Check]) -> Response:
+    content, document = report(checks)
+    return Response(to_json(document), 200 if content else 503, media_type=_JSON)
 
 
 def _add_errors(app: FastAPI) -> None:

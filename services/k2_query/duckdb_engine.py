@@ -17,11 +17,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from k2_core.errors import QueryError, RetryableError, SpecError, StorageUnavailableError
+from k2_core.errors import QueryError, RetryableError, StorageUnavailableError
 from k2_core.records import TRADES
 from k2_query import sql
 from k2_query.budget import Budget
 from k2_query.engine import Day, SymbolSpan
+from k2_query.file_index import FileStats
+from k2_query.files import Files
 from k2_query.lake import LakeSnapshot
 from k2_query.ordering import Order, top
 from k2_query.segments import Int64s, Window
@@ -32,7 +34,6 @@ GROUP_GROWTH: Final = 4
 _EARLIEST_US: Final = 0
 _LATEST_US: Final = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1_000_000)
 """No record is outside 1990 to 2100 (`k2_core.checks`), and datetimes end somewhere."""
-_FILE: Final = "file://"
 _SCHEMA: Final = TRADES.table_schema
 
 
@@ -40,21 +41,16 @@ class DuckDBEngine:
     """See `k2_query.engine.Engine`.
 
     Args:
-        warehouse: The `file://` URL, or path, below which all data files lie.
+        files: Where data files come from.
         memory_bytes: For all queries together.
         threads: For all queries together.
         cursors: How many queries may run at once.
-
-    Raises:
-        SpecError: The warehouse is not on a disk.
     """
 
-    def __init__(self, warehouse: str, *, memory_bytes: int, threads: int, cursors: int) -> None:
-        if "://" in warehouse.removeprefix(_FILE):
-            raise SpecError("K2_WAREHOUSE", repr(warehouse), "a file:// URL: DuckDB reads local disks only as yet")
-        root = Path(warehouse.removeprefix(_FILE)).absolute()
+    def __init__(self, files: Files, *, memory_bytes: int, threads: int, cursors: int) -> None:
+        self._files = files
         self._connection = duckdb.connect(":memory:")
-        for name, value in _settings(root, memory_bytes, threads):
+        for name, value in _settings(files.root, memory_bytes, threads):
             self._connection.execute(f"SET {name} = {value}")
         self._cursors: queue.Queue[duckdb.DuckDBPyConnection] = queue.Queue()
         for _ in range(cursors):
@@ -62,9 +58,10 @@ class DuckDBEngine:
         self._spans: dict[str, list[SymbolSpan]] = {}
 
     def close(self) -> None:
-        """Close the database; running queries are interrupted."""
+        """Close the database and the files; running queries are interrupted."""
         self._connection.interrupt()
         self._connection.close()
+        self._files.close()
 
     def rows(self, lake: LakeSnapshot, window: Window, order: Order, limit: int, budget: Budget) -> pa.Table:
         """See `Engine.rows`."""
@@ -75,8 +72,8 @@ class DuckDBEngine:
         at, wanted = 0, FIRST_GROUP * limit
         while at < len(numbers):
             end = at + _group(index.rows[numbers[at:]], wanted)
-            paths = _local(index.paths(numbers[at:end].tolist()))
-            part = self._table(text, [paths, *_bounds(window), limit], budget).cast(_SCHEMA)
+            with self._held(index.pick(numbers[at:end]), budget) as paths:
+                part = self._table(text, [paths, *_bounds(window), limit], budget).cast(_SCHEMA)
             found = top(pa.concat_tables([found, part]), order, limit) if found.num_rows else part
             if end < len(numbers) and found.num_rows == limit and _beyond(found, int(begins[end]), order):
                 break
@@ -89,30 +86,42 @@ class DuckDBEngine:
         numbers = lake.index.prune(window, sequence)
         if not log.num_rows or not len(numbers):
             return pa.chunked_array([], pa.string())
-        parameters = [_local(lake.index.paths(numbers.tolist())), *_bounds(window), *(sequence or ())]
         text = sql.known_ids(with_sequence=sequence is not None)
-        return self._table(text, parameters, budget, log.select(["message_id"])).column("message_id")
+        with self._held(lake.index.pick(numbers), budget) as paths:
+            parameters = [paths, *_bounds(window), *(sequence or ())]
+            return self._table(text, parameters, budget, log.select(["message_id"])).column("message_id")
 
     def daily(self, lake: LakeSnapshot, window: Window, log: pa.Table, budget: Budget) -> list[Day]:
         """See `Engine.daily`."""
-        paths = _local(lake.index.paths(lake.index.prune(window).tolist()))
-        if not paths and not log.num_rows:
+        files = lake.index.pick(lake.index.prune(window))
+        if not files and not log.num_rows:
             return []
-        text = sql.daily(files=bool(paths), log=bool(log.num_rows))
-        parameters = [paths, *_bounds(window)] if paths else []
-        found = self._table(text, parameters, budget, log if log.num_rows else None)
+        text = sql.daily(files=bool(files), log=bool(log.num_rows))
+        with self._held(files, budget) as paths:
+            parameters = [paths, *_bounds(window)] if paths else []
+            found = self._table(text, parameters, budget, log if log.num_rows else None)
         return [Day(**row) for row in found.to_pylist()]
 
     def symbols(self, lake: LakeSnapshot, budget: Budget) -> list[SymbolSpan]:
         """See `Engine.symbols`. What a file holds is asked once."""
-        paths = _local([file.path for file in lake.index.files])
-        new = [path for path in paths if path not in self._spans]
+        files = lake.index.files
+        new = [file for file in files if file.path not in self._spans]
+        fresh: dict[str, list[SymbolSpan]] = {}
+        for portion in self._files.split(new) if new else ():
+            with self._held(portion, budget) as paths:
+                remote = {path: file.path for path, file in zip(paths, portion, strict=True)}
+                fresh |= {file.path: [] for file in portion}
+                for row in self._table(sql.symbols(), [paths], budget).to_pylist():
+                    fresh[remote[_escaped(row.pop("filename"))]].append(SymbolSpan(**row))
         if new:
-            fresh: dict[str, list[SymbolSpan]] = {path: [] for path in new}
-            for row in self._table(sql.symbols(), [new], budget).to_pylist():
-                fresh[_escaped(row.pop("filename"))].append(SymbolSpan(**row))
-            self._spans = {path: self._spans.get(path, fresh.get(path, [])) for path in paths}
-        return [span for path in paths for span in self._spans.get(path, [])]
+            self._spans = {file.path: self._spans.get(file.path, fresh.get(file.path, [])) for file in files}
+        return [span for file in files for span in self._spans.get(file.path, [])]
+
+    @contextlib.contextmanager
+    def _held(self, files: Sequence[FileStats], budget: Budget) -> Iterator[list[str]]:
+        """Return the files' paths in the form that DuckDB takes; they stay while the block runs."""
+        with self._files.hold(files, budget) as paths:
+            yield [_escaped(path) for path in paths]
 
     def _table(self, text: str, parameters: Sequence[Any], budget: Budget, log: pa.Table | None = None) -> pa.Table:
         with self._cursor(budget) as cursor, _registered(cursor, log), budget.interruptible(cursor.interrupt):
@@ -199,10 +208,6 @@ def _sequence_range(log: pa.Table) -> tuple[int, int] | None:
         return None
     numbers = sequence.to_numpy()
     return int(numbers.min()), int(numbers.max())
-
-
-def _local(paths: Sequence[str]) -> list[str]:
-    return [_escaped(path.removeprefix(_FILE)) for path in paths]
 
 
 def _escaped(path: str) -> str:

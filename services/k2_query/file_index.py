@@ -6,7 +6,7 @@ by `k2_query.lake`, and for pruning by the engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -184,9 +184,9 @@ class FileIndex:
         order = np.argsort(-begins if newest_first else begins, kind="stable")
         return numbers[order], begins[order]
 
-    def paths(self, numbers: Iterable[int]) -> list[str]:
-        """Return files' paths as the manifests have them."""
-        return [self.files[number].path for number in numbers]
+    def pick(self, numbers: Int64s) -> list[FileStats]:
+        """Return files by number."""
+        return [self.files[number] for number in numbers.tolist()]
 
 
 EMPTY_INDEX: Final = FileIndex(())

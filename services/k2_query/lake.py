@@ -115,9 +115,14 @@ class Lake:
             self._catalog.engine.dispose()
 
     @property
+    def running(self) -> bool:
+        """Whether the refresher runs; one that ended unasked is a fault that only a restart heals."""
+        return self._thread.is_alive()
+
+    @property
     def problem(self) -> str | None:
         """What is wrong with the catalog, or None."""
-        return self._problem if self._thread.is_alive() else "the lake's thread is not running"
+        return self._problem if self.running else "the lake's thread is not running"
 
     @property
     def checked_s_ago(self) -> float:

@@ -80,6 +80,12 @@ class QueryMetrics:
             FRESHNESS_BUCKETS_S,
             registry,
         )
+        self.files_fetched = Counter(
+            "k2_query_fetched_files_total", "Data files fetched from object storage", registry=registry
+        )
+        self.bytes_fetched = Counter(
+            "k2_query_fetched_bytes_total", "Bytes of data files fetched from object storage", registry=registry
+        )
         self.tail_rejected = Counter(
             "k2_query_tail_rejected_total", "Values in the log that are no records", registry=registry
         )

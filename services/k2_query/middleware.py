@@ -22,7 +22,7 @@ from k2_query.metrics import QueryMetrics
 from k2_query.problems import CONTENT_TYPE, INTERNAL, UNAUTHORISED, Problem
 
 CORRELATION_HEADER: Final = "X-Correlation-ID"
-OPEN_PATHS: Final = frozenset({"/health", "/metrics", "/docs", "/openapi.json"})
+OPEN_PATHS: Final = frozenset({"/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"})
 """Need no key: they hold no market data, and probes and scrapers have none."""
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 """Anything else could forge lines of a log."""

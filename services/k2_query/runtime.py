@@ -14,18 +14,22 @@ from importlib import metadata
 from types import TracebackType
 from typing import Any, Final
 
+from pyiceberg.io import load_file_io
+
 from k2_core.codec import BatchDecoder
 from k2_core.errors import SpecError
-from k2_core.health import Check
+from k2_core.health import LIVE_WITHIN_S, Check
 from k2_core.kafka import KafkaAdmin
 from k2_core.metrics import new_registry
 from k2_core.records import TRADES
 from k2_core.schemas import schema_source
 from k2_core.spec import Pipeline
+from k2_core.storage import file_properties
 from k2_core.tables import open_catalog
 from k2_core.types import TopicName
 from k2_query.boundary import LogBounds, LogPartition
 from k2_query.duckdb_engine import DuckDBEngine
+from k2_query.files import open_files
 from k2_query.hybrid import HybridReader, positions_of
 from k2_query.lake import Lake, LakeHead
 from k2_query.log_reader import LogReader
@@ -61,8 +65,15 @@ class Runtime:
         self.lake = Lake(lambda: open_catalog(settings), spec.namespace, TRADES, self._published)
         decoder = BatchDecoder(TRADES, schemas.by_id)
         self.tail = Tail(settings, self.store, self.watch, self._positions, decoder, self.metrics)
+        properties = file_properties(settings)
         self.engine = DuckDBEngine(
-            settings.warehouse,
+            open_files(
+                settings.warehouse,
+                lambda: load_file_io(properties, settings.warehouse),
+                settings.query_cache_dir,
+                settings.query_cache_bytes,
+                self._fetched,
+            ),
             memory_bytes=settings.query_memory_bytes,
             threads=os.cpu_count() or 1,
             cursors=settings.query_concurrency,
@@ -75,6 +86,11 @@ class Runtime:
             "kafka": self._check_kafka,
             "tail": self._check_tail,
             "catalog": self._check_catalog,
+        }
+        self.live: Mapping[str, Check] = {"tail": self._check_polls, "lake": self._check_lake_thread}
+        self.ready: Mapping[str, Check] = {
+            "lake": lambda: "found no snapshot yet" if self.lake.peek() is None else None,
+            "kafka": lambda: "found no answer yet" if self.watch.latest is None else None,
         }
 
     def __enter__(self) -> Runtime:
@@ -130,6 +146,10 @@ class Runtime:
         if latest is not None:
             self.store.trim(positions_of(head, latest.bounds))
 
+    def _fetched(self, nbytes: int) -> None:
+        self.metrics.files_fetched.inc()
+        self.metrics.bytes_fetched.inc(nbytes)
+
     def _unread(self) -> int | None:
         latest = self.watch.latest
         if latest is None:
@@ -152,6 +172,13 @@ class Runtime:
         if self.tail.silent_s >= STALE_S:
             return f"found the tail silent for {self.tail.silent_s:.0f} s, expected it to poll"
         return self.tail.problem
+
+    def _check_polls(self) -> str | None:
+        silent_s = self.tail.silent_s
+        return None if silent_s < LIVE_WITHIN_S else f"found the tail silent for {silent_s:.0f} s, expected it to poll"
+
+    def _check_lake_thread(self) -> str | None:
+        return None if self.lake.running else "found the lake's thread ended, expected it to run"
 
     def _check_catalog(self) -> str | None:
         if self.lake.problem is not None:

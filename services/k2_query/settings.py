@@ -6,7 +6,9 @@ file, not here.
 
 from __future__ import annotations
 
+import tempfile
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from pydantic import Field, SecretStr
@@ -31,6 +33,10 @@ class QuerySettings(ServiceSettings):
     """Seconds until a query is interrupted; K2 is for reads under 500 ms, so one that takes this long is a mistake."""
     query_memory_bytes: int = Field(default=512 * 1024 * 1024, ge=64 * 1024 * 1024)
     """What DuckDB may use for all queries together; nothing is spilled to disk."""
+    query_cache_dir: Path = Path(tempfile.gettempdir()) / "k2-query-cache"
+    """Where files of object storage are kept while the process runs; not used with a warehouse on a disk."""
+    query_cache_bytes: int = Field(default=2 * 1024**3, ge=1024 * 1024)
+    """Of these files together; a query that needs more at once is refused."""
     query_concurrency: int = Field(default=4, ge=1, le=64)
     """Queries that run at once; others wait for their turn within their timeout."""
 

@@ -7,18 +7,20 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from k2_core.config import read_settings
-from k2_core.errors import K2Error, RetryableError, SpecError
-from k2_core.health import HealthServer
+from k2_core.errors import K2Error, RetryableError
+from k2_core.exits import ExitStatus, last_word
+from k2_core.health import HealthServer, Heartbeat
 from k2_core.kafka import KafkaAdmin
 from k2_core.logs import configure
 from k2_core.metrics import new_registry
 from k2_core.records import TRADES
 from k2_core.runtime import tune_for_batches
 from k2_core.schemas import schema_source
-from k2_core.spec import load_pipeline
+from k2_core.spec import Pipeline, load_pipeline
 from k2_core.tables import open_catalog
 from k2_sink.commit import Owner, TableWriter
 from k2_sink.metrics import SinkMetrics
@@ -28,6 +30,7 @@ from k2_sink.settings import SinkSettings
 START_TIMEOUT_S: Final = 60.0
 """How long Kafka or the catalog may be away at the start, before the process ends to be started again."""
 RETRY_AFTER_S: Final = 0.5
+STARTING: Final = "found the sink starting, expected an answer of Kafka and the catalog"
 
 _log = logging.getLogger("k2_sink")
 
@@ -38,46 +41,59 @@ def main() -> int:
         settings = read_settings(SinkSettings)
         configure("k2-sink", settings.log_level)
         return _serve(settings)
-    except SpecError as error:
-        print(f"k2-sink: {error}", file=sys.stderr)  # noqa: T201  # before, or about, the logging's own settings
-        return 2
     except K2Error as error:
-        _log.critical("%s", error)
-        return 3
+        return last_word("k2-sink", error)
 
 
 def _serve(settings: SinkSettings) -> int:
+    """Answer probes from the beginning, as a start may have to wait; then work."""
     tune_for_batches()
-    stop = threading.Event()
+    pipeline = load_pipeline(settings.pipeline_file)
+    stop, heart = threading.Event(), Heartbeat()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     registry = new_registry("k2-sink")
     metrics = SinkMetrics(registry)
-    sink = _start(settings, metrics, stop)
-    checks = {"commit": lambda: sink.trouble}
-    with HealthServer(settings.listen_host, settings.metrics_port, registry, checks) as server:
+    started: list[Sink] = []
+    checks = {"commit": lambda: started[0].trouble if started else STARTING}
+    live = {"loop": heart.check}
+    with HealthServer(settings.listen_host, settings.metrics_port, registry, checks, live=live, ready=checks) as server:
+        sink = _start(settings, pipeline, metrics, stop, heart)
+        started.append(sink)
         _log.info("sink ready", extra={"metrics_port": server.port})
         wall_s, cpu_s = time.monotonic(), time.process_time()
         sink.run(stop)
         spent = {"wall_s": time.monotonic() - wall_s, "cpu_s": time.process_time() - cpu_s}
     _log.info("sink stopped", extra={**spent, "stage_cpu_s": metrics.stage_cpu_s()})
-    return 0
+    return ExitStatus.DRAINED
 
 
-def _start(settings: SinkSettings, metrics: SinkMetrics, stop: threading.Event) -> Sink:
+def _start(
+    settings: SinkSettings, pipeline: Pipeline, metrics: SinkMetrics, stop: threading.Event, heart: Heartbeat
+) -> Sink:
     """Return a sink once Kafka and the catalog answer."""
-    pipeline = load_pipeline(settings.pipeline_file)
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while True:
+        heart.beat()
         try:
             admin = KafkaAdmin(settings)
             owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
-            writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner)
-            return Sink(Parts(settings, pipeline, schema_source(settings), admin, writer, metrics))
+            writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner, sleep=_rest(heart))
+            return Sink(Parts(settings, pipeline, schema_source(settings), admin, writer, metrics, heart))
         except RetryableError as error:
             if time.monotonic() > deadline_s or stop.wait(RETRY_AFTER_S):
                 raise
             _log.warning("start: will be tried again", extra={"error": str(error)})
+
+
+def _rest(heart: Heartbeat) -> Callable[[float], None]:
+    """Return a way to wait between attempts that says that the loop goes round."""
+
+    def rest(seconds: float) -> None:
+        heart.beat()
+        time.sleep(seconds)
+
+    return rest
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The protocol's Iceberg shell: reads heads, commits on exactly the head decided on, and looks again when unsure.
 
-The only module that changes a table after it was created. Called by the sink's loop from one thread.
+The only module that changes a table after it was created. Called by the sink's loop from one thread, and by the
+commands of `k2` with which a person recovers a table.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,15 +16,17 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
+from pyiceberg.table.update.snapshot import ManageSnapshots
 
-from k2_core.errors import CatalogUnavailableError, StateError
+from k2_core.errors import CatalogUnavailableError, RetryableError, StateError
 from k2_core.records import RecordType
 from k2_core.state import PIPELINE_KEY, SNAPSHOT_KEY, STATE_KEY, CommitState
-from k2_core.tables import CATALOG_FAULTS, ensure_table, load_table
+from k2_core.tables import CATALOG_FAULTS, TABLE_PROPERTIES, describe_fault, ensure_table, load_table
 from k2_core.types import SnapshotId
-from k2_sink.protocol import Claim, Head, Outcome, Superseded, current_state, decide, judge
+from k2_sink.protocol import Claim, Fenced, Head, Outcome, Proceed, Superseded, current_state, decide, judge
 
 BATCH_KEY: Final = "k2.batch"
+RETRIES_KEY: Final = "commit.retry.num-retries"
 ATTEMPTS: Final = 20
 """Attempts at one batch before the sink gives it up to its supervisor: with backoff about two minutes."""
 _FIRST_BACKOFF_S: Final = 0.05
@@ -74,6 +77,7 @@ class TableWriter:
         self._owner = owner
         self._sleep = sleep
         self.table = ensure_table(catalog, namespace, record_type, owner.pipeline_uid)
+        self._unsure: set[str] = set()
         self.failures: dict[str, int] = {}
         """Attempts that did not clearly succeed, by what they were."""
 
@@ -90,35 +94,43 @@ class TableWriter:
         self.table = table
         return table, current_state(read_head(table), self._owner.pipeline_uid, self._owner.cluster_id)
 
-    def commit(self, claim: Claim, files: Sequence[DataFile]) -> Committed | Superseded:
+    def may_hold(self, batch_id: str) -> bool:
+        """Return whether an attempt at this batch may have landed unseen: then its files are not to be removed."""
+        return batch_id in self._unsure
+
+    def commit(self, claim: Claim, files: Sequence[DataFile]) -> Committed | Superseded | Fenced:
         """Commit a batch, or find that another writer was faster.
 
         Every attempt decides anew on the head that it loaded; after one that did not clearly succeed the next load
-        says what became of it. The files are named by the commit or left to nobody: only a clear loss may remove them.
+        says what became of it, in this call or in a later one for the same batch. Only a clear loss may remove the
+        files: one that landed unseen, and that another writer has gone on from, is in the table; see `may_hold`.
 
         Raises:
             StateError: The head forbids going on.
             CatalogUnavailableError: No attempt got through; the batch may or may not be in, and the same call may be
                 made again with the same files.
         """
-        tried = False
         for attempt in range(ATTEMPTS):
+            was_unsure = self.may_hold(claim.batch_id)
             if attempt:
                 self._sleep(min(_FIRST_BACKOFF_S * 2.0**attempt, _MAX_BACKOFF_S))
             try:
                 table, state = self.load()
-                if tried and judge(state, claim) is Outcome.LANDED:
+                if was_unsure and judge(state, claim) is Outcome.LANDED:
                     return self._landed(table, state)
                 verdict = decide(state, claim)
-                if isinstance(verdict, Superseded):
+                if not isinstance(verdict, Proceed):
                     return verdict
-                tried = True
+                self._unsure.add(claim.batch_id)
                 return self._attempt(table, verdict.state, files)
             except CommitFailedException:
+                if not was_unsure:  # this attempt did not land; one before it may be what it lost against
+                    self._unsure.discard(claim.batch_id)
                 self._count("conflict")
-            except (CommitStateUnknownException, CatalogUnavailableError, *CATALOG_FAULTS) as error:
+            except (CommitStateUnknownException, RetryableError, *CATALOG_FAULTS, OSError) as error:
                 self._count("unknown")
-                _log.warning("commit: no clear answer, looking again", extra={"error": repr(error), "attempt": attempt})
+                said = str(error) if isinstance(error, RetryableError) else describe_fault(error)
+                _log.warning("commit: no clear answer, looking again", extra={"error": said, "attempt": attempt})
         raise CatalogUnavailableError(f"commit of {claim.batch_id}: found no clear answer in {ATTEMPTS} attempts")
 
     def _attempt(self, table: Table, state: CommitState, files: Sequence[DataFile]) -> Committed:
@@ -132,6 +144,7 @@ class TableWriter:
         sequence_number = table.metadata.next_sequence_number()
         transaction.set_properties({STATE_KEY: text, SNAPSHOT_KEY: f"{snapshot_id}@{sequence_number}"})
         self.table = transaction.commit_transaction()
+        self._unsure.discard(state.batch_id)
         return Committed(SnapshotId(snapshot_id), state)
 
     def _landed(self, table: Table, state: CommitState) -> Committed:
@@ -143,6 +156,51 @@ class TableWriter:
 
     def _count(self, what: str) -> None:
         self.failures[what] = self.failures.get(what, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a person decided about a table: its state, and why.
+
+    Args:
+        state: To be written; its epoch is above every one that the table has seen.
+        owner: The pipeline that the table belongs to from now on.
+        account: Who did what and why, for the snapshot's summary.
+        contents_of: The snapshot whose rows the table has from now on, or None to leave them as they are.
+    """
+
+    state: CommitState
+    owner: str
+    account: Mapping[str, str]
+    contents_of: SnapshotId | None = None
+
+
+def recover(table: Table, recovery: Recovery) -> SnapshotId:
+    """Write a recovery in one commit on exactly the head that was loaded, and return the snapshot that it made.
+
+    Raises:
+        CatalogUnavailableError: Another writer was faster, or the catalog gave no clear answer: look, and do it again.
+    """
+    text = recovery.state.dump()
+    try:
+        if table.metadata.properties.get(RETRIES_KEY) != TABLE_PROPERTIES[RETRIES_KEY]:
+            # Before, as the library decides by the properties that it loaded: with retries it would rebase us.
+            with table.transaction() as first:
+                first.set_properties(dict(TABLE_PROPERTIES))
+        transaction = table.transaction()
+        if recovery.contents_of is not None:
+            ManageSnapshots(transaction).set_current_snapshot(recovery.contents_of).commit()
+        summary = {STATE_KEY: text, BATCH_KEY: recovery.state.batch_id, **recovery.account}
+        with transaction.update_snapshot(snapshot_properties=summary).fast_append() as append:
+            pass
+        written_in = f"{append.snapshot_id}@{table.metadata.next_sequence_number()}"
+        transaction.set_properties({PIPELINE_KEY: recovery.owner, STATE_KEY: text, SNAPSHOT_KEY: written_in})
+        transaction.commit_transaction()
+    except CommitFailedException as error:
+        raise CatalogUnavailableError("commit: found a newer head, expected the one that was shown") from error
+    except (CommitStateUnknownException, *CATALOG_FAULTS) as error:
+        raise CatalogUnavailableError(f"commit: found {type(error).__name__}, expected a clear answer") from error
+    return SnapshotId(append.snapshot_id)
 
 
 def read_head(table: Table) -> Head:
@@ -178,4 +236,6 @@ def _parse_state_snapshot(text: str | None) -> tuple[SnapshotId, int] | None:
     try:
         return SnapshotId(int(snapshot_id)), int(sequence_number)
     except ValueError as error:
-        raise StateError(f"{SNAPSHOT_KEY}: found {text!r}, expected SNAPSHOT@SEQUENCE_NUMBER") from error
+        raise StateError(
+            f"{SNAPSHOT_KEY}: found {text!r}, expected SNAPSHOT@SEQUENCE_NUMBER; to have it rebuilt: `k2 adopt`"
+        ) from error

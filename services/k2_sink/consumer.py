@@ -15,11 +15,11 @@ from typing import Final
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from k2_core.errors import K2Error, KafkaUnavailableError, StateError
+from k2_core.errors import K2Error, KafkaUnavailableError, SetupError, StateError
 from k2_core.kafka import client_config
 from k2_core.types import Offset, Partition, TopicName
 from k2_sink.batch import Chunk
-from k2_sink.protocol import LogPartition
+from k2_sink.protocol import LogPartition, adopt_topic
 from k2_sink.settings import SinkSettings
 
 CHUNK_RECORDS: Final = 10_000
@@ -28,10 +28,12 @@ HEARTBEATS_PER_SESSION: Final = 4
 """Heartbeats come from librdkafka's own thread, so a long write does not end a session."""
 OFFSETS_EVERY_S: Final = 1.0
 
-_FATAL: Final = {
+_LOST: Final = {
     KafkaError._AUTO_OFFSET_RESET: "the log no longer holds the offset where the table stands",
     KafkaError.OFFSET_OUT_OF_RANGE: "the log no longer holds the offset where the table stands",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic is gone",
+}
+_DENIED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "the topic may not be read",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "the consumer group may not be joined",
 }
@@ -124,7 +126,7 @@ class LogReader:
             if fault.code() == KafkaError._PARTITION_EOF:
                 ends[_log_partition(message)] = Offset(message.offset() or 0)
             else:
-                self._error = self._error or _translate(message, fault)
+                self._error = self._error or translated(_log_partition(message), fault)
         return Read(self._chunks([message for message in messages if message.error() is None]), ends)
 
     def _raise_pending(self) -> None:
@@ -210,10 +212,13 @@ def _chunk(topic: TopicName, messages: list[Message]) -> Chunk:
     )
 
 
-def _translate(message: Message, fault: KafkaError) -> K2Error:
-    where = f"topic {message.topic()} partition {message.partition()}"
-    if fault.code() in _FATAL:
+def translated(at: LogPartition, fault: KafkaError) -> K2Error:
+    """Return what Kafka says in place of a record, as one of K2's errors: lost for ever, not allowed, or not now."""
+    where = f"topic {at[0]} partition {at[1]}"
+    if fault.code() in _LOST:
         return StateError(
-            f"{where}: {_FATAL[fault.code()]} ({fault.str()}); `k2 adopt-topic` records a loss and goes on"
+            f"{where}: {_LOST[fault.code()]} ({fault.str()}). To record what is lost, and go on: `{adopt_topic(at[0])}`"
         )
+    if fault.code() in _DENIED:
+        return SetupError(f"{where}: {_DENIED[fault.code()]} ({fault.str()}), expected the right to")
     return KafkaUnavailableError(f"{where}: found {fault.str()}, expected records")

@@ -26,8 +26,8 @@ from pyiceberg.transforms import BucketTransform
 from pyiceberg.typedef import Record
 from pyiceberg.types import MapType, StringType
 
-from k2_core.errors import StorageUnavailableError
 from k2_core.intervals import Int64s
+from k2_core.storage import storage_fault
 from k2_core.tables import SYMBOL_BUCKETS
 
 _MICROSECONDS_PER_DAY: Final = 86_400_000_000
@@ -200,7 +200,7 @@ class FileWriter:
             metadata, size = self._write_file(path, rows)
         except OSError as error:
             self.delete([path])
-            raise StorageUnavailableError(f"warehouse: found {error} at {path}, expected room to write") from error
+            raise storage_fault(error, path, self._io.properties) from error
         statistics = data_file_statistics_from_parquet_metadata(
             parquet_metadata=metadata, stats_columns=self._statistics, parquet_column_mapping=self._mapping
         )

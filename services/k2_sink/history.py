@@ -18,8 +18,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.types import PrimitiveType
 
-from k2_core.errors import StorageUnavailableError
 from k2_core.intervals import IntervalSet
+from k2_core.storage import storage_fault
 from k2_sink.batch import CONTENT_COLUMNS
 from k2_sink.dedup import IdSpace, add_ids, ids_of
 
@@ -85,7 +85,7 @@ def find_rows(table: Table, suspects: pa.Table) -> pa.Table:
     try:
         rows = table.scan(row_filter=near, selected_fields=("message_id", *CONTENT_COLUMNS)).to_arrow()
     except OSError as error:
-        raise StorageUnavailableError(f"warehouse: found {error}, expected the table's files") from error
+        raise storage_fault(error, table.location(), table.io.properties) from error
     rows = rows.cast(pa.schema([suspects.schema.field(name) for name in rows.schema.names]))
     return rows.filter(pc.is_in(rows.column("message_id"), suspects.column("message_id").combine_chunks()))
 
@@ -94,8 +94,12 @@ def _data_files(table: Table) -> Iterator[DataFile]:
     snapshot = table.current_snapshot()
     if snapshot is None:
         return
-    for manifest in snapshot.manifests(table.io):
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+    try:
+        manifests = [one.fetch_manifest_entry(table.io, discard_deleted=True) for one in snapshot.manifests(table.io)]
+    except OSError as error:
+        raise storage_fault(error, table.location(), table.io.properties) from error
+    for entries in manifests:
+        for entry in entries:
             yield entry.data_file
 
 
@@ -104,4 +108,4 @@ def _read_columns(table: Table, file: DataFile) -> pa.Table:
         with table.io.new_input(file.file_path).open() as source:
             return pq.read_table(source, columns=list(COLUMNS))
     except OSError as error:
-        raise StorageUnavailableError(f"warehouse: found {error} at {file.file_path}, expected the file") from error
+        raise storage_fault(error, file.file_path, table.io.properties) from error

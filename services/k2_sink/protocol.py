@@ -61,12 +61,14 @@ class Claim:
         topic_ids: The id of each topic that it was read from.
         spans: What it takes of each partition that it owns; at least one.
         batch_id: For people.
+        epoch: Of the state from which its positions were taken.
     """
 
     cluster_id: str
     topic_ids: Mapping[TopicName, TopicId]
     spans: Mapping[LogPartition, Span]
     batch_id: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,13 @@ class Superseded:
     """Another writer moved a partition: drop the batch and read on from here."""
 
     positions: Mapping[LogPartition, Offset]
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Somebody has recovered the table since the batch was begun: drop it, and take its partitions over anew."""
+
+    epoch: int
 
 
 class Outcome(enum.Enum):
@@ -104,20 +113,20 @@ def current_state(head: Head, pipeline_uid: str, cluster_id: str) -> CommitState
     if head.owner != pipeline_uid:
         raise StateError(
             f"table owner: found pipeline {head.owner or 'nobody'}, expected {pipeline_uid}; "
-            "use another namespace, or hand the table over with `k2 adopt`"
+            "use another spec.namespace, or hand the table over: `k2 adopt`"
         )
     if head.state is None:
         if head.snapshot_id is None:
             return CommitState(cluster_id)
         raise StateError(
             f"commit state: found none on a table with snapshot {head.snapshot_id}, expected the property k2.state; "
-            "`k2 adopt` writes one after showing what it would be"
+            "to have one written, after it was shown: `k2 adopt`"
         )
     _require_lineage(head)
     if head.state.cluster_id != cluster_id:
         raise StateError(
             f"Kafka cluster: found {cluster_id}, expected {head.state.cluster_id} whose offsets the table holds; "
-            "`k2 adopt-topic` records the change and the loss"
+            f"to record the change and the loss, and go on: `{adopt_topic(*sorted(head.state.topics))}`"
         )
     return head.state
 
@@ -128,15 +137,23 @@ def _require_lineage(head: Head) -> None:
     That snapshot may be gone because it expired; then the head must at least not be older than it was.
     """
     if head.state_snapshot is None:
-        raise StateError("commit state: found no snapshot for it, expected the property k2.state-snapshot; `k2 adopt`")
+        raise StateError(
+            "commit state: found no snapshot for it, expected the property k2.state-snapshot; "
+            "to have it written, after it was shown: `k2 adopt`"
+        )
     written_in, sequence_number = head.state_snapshot
     expired = written_in not in head.snapshots and head.sequence_number >= sequence_number
     if written_in not in head.ancestors and not expired:
         raise StateError(
             f"head: found snapshot {head.snapshot_id}, expected a descendant of {written_in} in which the commit state "
-            "was written; the table was rolled back by another tool: `k2 rollback` does it with the state, "
-            "`k2 adopt` accepts the head as it is"
+            "was written; the table was rolled back by another tool. To accept the head as it is: `k2 adopt`; to go "
+            f"back to where the state was written: `k2 rollback --to {written_in}`"
         )
+
+
+def adopt_topic(*topics: TopicName) -> str:
+    """Return the command that accepts what is lost of these topics."""
+    return " ".join(["k2 adopt-topic", *topics])
 
 
 def starting_positions(
@@ -159,8 +176,8 @@ def starting_positions(
     for name, topic in state.topics.items():
         if name in topic_ids and topic.id != topic_ids[name]:
             raise StateError(
-                f"topic {name}: found id {topic_ids[name]}, expected {topic.id}; it was deleted and made again: "
-                "`k2 adopt-topic` records what is lost and goes on"
+                f"topic {name}: found id {topic_ids[name]}, expected {topic.id}; it was deleted and made again. "
+                f"To record what is lost, and go on: `{adopt_topic(name)}`"
             )
     positions: dict[LogPartition, Offset] = {}
     for (name, partition), log_start in log_starts.items():
@@ -169,17 +186,27 @@ def starting_positions(
         if not log_start <= position <= ends[name, partition]:
             raise StateError(
                 f"topic {name} partition {partition}: found a log of [{log_start}, {ends[name, partition]}), expected "
-                f"it to hold offset {position} where the table stands; `k2 adopt-topic` records the loss and goes on"
+                f"it to hold offset {position} where the table stands. "
+                + _way_out(name, truncated=position > ends[name, partition])
             )
         positions[name, partition] = position
     return positions
 
 
-def decide(state: CommitState, claim: Claim) -> Proceed | Superseded:
+def _way_out(topic: TopicName, *, truncated: bool) -> str:
+    if truncated:  # new records would take positions that rows of the table have
+        return f"The brokers lost records: delete the topic, then make it again and go on: `{adopt_topic(topic)}`"
+    return f"To record what is lost, and go on: `{adopt_topic(topic)}`"
+
+
+def decide(state: CommitState, claim: Claim) -> Proceed | Superseded | Fenced:
     """Say whether a batch follows on from a state, and if so what the state becomes.
 
-    Partitions that the batch does not own are carried over as they are.
+    Partitions that the batch does not own are carried over as they are. Positions of another epoch, or of another
+    topic of the same name, do not compare: the same number means another record, or the same one before a rollback.
     """
+    if state.epoch != claim.epoch or _other_topics(state, claim):
+        return Fenced(state.epoch)
     moved = {
         at: known.next
         for at, span in claim.spans.items()
@@ -198,6 +225,10 @@ def decide(state: CommitState, claim: Claim) -> Proceed | Superseded:
     return Proceed(state)
 
 
+def _other_topics(state: CommitState, claim: Claim) -> bool:
+    return any(name in state.topics and state.topics[name].id != found for name, found in claim.topic_ids.items())
+
+
 def _advance(known: PartitionState | None, span: Span) -> PartitionState:
     before = known or PartitionState(next=span.start, origin=span.start)
     return replace(
@@ -212,7 +243,8 @@ def _advance(known: PartitionState | None, span: Span) -> PartitionState:
 def judge(state: CommitState, claim: Claim) -> Outcome:
     """Say what an attempt left behind, from the state of a head that was loaded after it."""
     moving = {at: span for at, span in claim.spans.items() if span.end > span.start}
-    if all(_stands_at(state, at, span.end) for at, span in moving.items()):
+    comparable = not isinstance(decide(state, claim), Fenced)
+    if comparable and all(_stands_at(state, at, span.end) for at, span in moving.items()):
         return Outcome.LANDED
     if isinstance(decide(state, claim), Proceed):
         return Outcome.UNMOVED

@@ -10,7 +10,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Event
 from typing import Final
 
@@ -20,7 +21,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_core.codec import BatchDecoder
-from k2_core.errors import RetryableError, StateError
+from k2_core.errors import RetryableError, SetupError
+from k2_core.health import Heartbeat
 from k2_core.kafka import KafkaAdmin
 from k2_core.records import TRADES
 from k2_core.schemas import SchemaSource
@@ -28,15 +30,16 @@ from k2_core.spec import Pipeline
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import Offset, TopicId, TopicName
 from k2_sink.batch import Batch
-from k2_sink.commit import TableWriter
+from k2_sink.commit import Committed, TableWriter
 from k2_sink.consumer import LogReader, Ownership
 from k2_sink.deadletters import DeadLetterProducer
 from k2_sink.dedup import SeenIds
 from k2_sink.files import FileWriter, sort_rows
 from k2_sink.history import find_rows, held_ids
 from k2_sink.metrics import SinkMetrics
-from k2_sink.protocol import Claim, LogPartition, Superseded, starting_positions
+from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, starting_positions
 from k2_sink.settings import SinkSettings
+from k2_sink.signals import CommitSignals
 
 READ_TIMEOUT_S: Final = 0.1
 REREAD_AFTER_S: Final = 1.0
@@ -47,7 +50,11 @@ FIRST_INTERVAL_S: Final = 1.0
 """The first commit of a process is early, so that a catalog or warehouse that refuses shows at once."""
 COMMIT_TIMES_PER_INTERVAL: Final = 2
 """Sinks take turns at one table: an interval holds twice as many commits as there are sinks, so that none starves."""
+IDLE_LOOK_S: Final = 5.0
+"""How often a sink without records looks at the table: after a rollback it has to read again what it had read."""
 _MAX_BACKOFF_S: Final = 10.0
+LAST_SIGNAL_S: Final = 5.0
+"""For the last commit's signal to be written at the end: who waits for lag 0 would wait for ever without it."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +69,7 @@ class Parts:
     admin: KafkaAdmin
     writer: TableWriter
     metrics: SinkMetrics
+    heart: Heartbeat = field(default_factory=Heartbeat)
 
 
 class Sink:
@@ -77,6 +85,8 @@ class Sink:
         self._clock = clock
         self._spec = parts.pipeline.spec.sink
         self._cluster_id = parts.admin.cluster_id()
+        self._epoch = 0
+        self._look_at = 0.0
         self._topic_ids = self._ensure_topics()
         self._decoder = BatchDecoder(TRADES, parts.schemas.by_id)
         self._dead_letters = DeadLetterProducer(parts.settings)
@@ -88,6 +98,7 @@ class Sink:
         self._commit_s = 0.0
         self.trouble: str | None = None
         """What keeps the current batch from being committed, for `/health`; None when all is well."""
+        self._signals = CommitSignals(parts.admin, parts.pipeline.committed_group)
         ownership = Ownership(self._take, self._give_up, self._lose)
         self._reader = LogReader(parts.settings, parts.pipeline.sink_group, list(self._topic_ids), ownership)
 
@@ -111,6 +122,7 @@ class Sink:
             self._drain()
         finally:
             self._reader.close()
+            self._signals.flush(LAST_SIGNAL_S)
 
     def _step_or_reread(self, stop: Event) -> None:
         """Do a step; if something it needs is away, wait a little and read on from where the batch stands.
@@ -128,6 +140,7 @@ class Sink:
             self.trouble = None
 
     def _step(self, stop: Event | _Deadline) -> None:
+        self._parts.heart.beat()
         room = self._spec.commit_records - self._batch.rows
         with self._parts.metrics.stage("consume"):
             read = self._reader.read(room, READ_TIMEOUT_S)
@@ -148,6 +161,16 @@ class Sink:
         self._observe()
         if self._due():
             self._commit(stop)
+        elif self._first_record_at is None:
+            self._look_for_recovery()
+
+    def _look_for_recovery(self) -> None:
+        """Notice a recovery of the table while there is nothing to commit that would run into it."""
+        if (now := self._clock()) >= self._look_at and self._batch.positions():
+            self._look_at = now + max(IDLE_LOOK_S, self._interval_s)
+            epoch = self._parts.writer.load()[1].epoch
+            if epoch != self._epoch:
+                self._dropped(Fenced(epoch), "", [])
 
     def _due(self) -> bool:
         if self._first_record_at is None:
@@ -195,6 +218,7 @@ class Sink:
         files: list[DataFile] | None = None
         batch_id = uuid.uuid4().hex
         while not self._batch.empty:
+            self._parts.heart.beat()
             try:
                 if files is None:
                     files = self._write(batch_id)
@@ -218,6 +242,7 @@ class Sink:
         try:
             with self._parts.metrics.stage("write"):
                 for number, group in enumerate(groups):
+                    self._parts.heart.beat()
                     files.append(writer.write(group, f"{batch_id}-{number:04d}"))
         except RetryableError:
             writer.delete([file.file_path for file in files])
@@ -228,15 +253,16 @@ class Sink:
         started = self._clock()
         spans = self._batch.spans()
         topics = {topic for topic, _ in spans}
-        claim = Claim(self._cluster_id, {name: self._topic_ids[name] for name in topics}, spans, batch_id)
+        ids = {name: self._topic_ids[name] for name in topics}
+        claim = Claim(self._cluster_id, ids, spans, batch_id, self._epoch)
         with self._parts.metrics.stage("commit"):
             verdict = self._parts.writer.commit(claim, files)
         self._commit_s = self._clock() - started
         self._parts.metrics.commit_seconds.observe(self._commit_s)
-        if isinstance(verdict, Superseded):
-            self._superseded(verdict, files)
-        else:
+        if isinstance(verdict, Committed):
             self._committed()
+        else:
+            self._dropped(verdict, batch_id, files)
         slowest = COMMIT_TIMES_PER_INTERVAL * self._spec.replicas * self._commit_s
         self._interval_s = max(self._spec.commit_interval_seconds, slowest)
 
@@ -251,15 +277,34 @@ class Sink:
         if newest is not None:
             metrics.newest.set(newest.timestamp())
         _log.info("committed", extra={"rows": batch.rows, "commit_s": round(self._commit_s, 4)})
-        self._begin(batch.positions())
+        positions = batch.positions()
+        self._signals.tell(positions, newest)
+        self._begin(positions)
 
-    def _superseded(self, verdict: Superseded, files: list[DataFile]) -> None:
-        self._parts.metrics.commits.labels("superseded").inc()
-        _log.warning("another sink was faster: batch dropped", extra={"rows": self._batch.rows})
-        FileWriter(self._parts.writer.table, self._spec.compression_level).delete([file.file_path for file in files])
-        self._remember()
-        self._begin(verdict.positions)
-        self._reader.seek(verdict.positions)
+    def _dropped(self, verdict: Superseded | Fenced, batch_id: str, files: list[DataFile]) -> None:
+        """Another writer, or a person, has changed the table under the batch: read on from where it stands now."""
+        recovered = isinstance(verdict, Fenced)
+        self._parts.metrics.commits.labels("fenced" if recovered else "superseded").inc()
+        why = "the table was recovered" if recovered else "another sink was faster"
+        _log.warning(f"{why}: batch dropped", extra={"rows": self._batch.rows})
+        if not self._parts.writer.may_hold(batch_id):
+            paths = [file.file_path for file in files]
+            FileWriter(self._parts.writer.table, self._spec.compression_level).delete(paths)
+        if isinstance(verdict, Fenced):
+            self._take_again()
+        else:
+            self._remember()
+            self._begin(verdict.positions)
+            self._reader.seek(verdict.positions)
+
+    def _take_again(self) -> None:
+        """Take everything that is owned over anew, as if it had been assigned just now."""
+        owned = list(self._batch.positions())
+        self._begin({})
+        try:
+            self._reader.seek(self._take_once(owned))
+        except RetryableError as error:
+            raise SetupError(f"partitions could not be taken over after a recovery: {error}") from error
 
     def _begin(self, positions: Mapping[LogPartition, Offset]) -> None:
         self._seen.drop_pending()
@@ -277,18 +322,19 @@ class Sink:
     def _take(self, partitions: list[LogPartition]) -> Mapping[LogPartition, Offset]:
         deadline = self._clock() + TAKE_TIMEOUT_S
         while True:
+            self._parts.heart.beat()
             try:
                 return self._take_once(partitions)
             except RetryableError as error:
                 if self._clock() > deadline:
-                    raise StateError(
+                    raise SetupError(
                         f"partitions could not be taken over in {TAKE_TIMEOUT_S:.0f} s: {error}"
                     ) from error
                 _log.error("partitions: will be tried again", extra={"error": str(error)})
                 time.sleep(RETAKE_AFTER_S)
 
     def _take_once(self, partitions: list[LogPartition]) -> Mapping[LogPartition, Offset]:
-        _, state = self._parts.writer.load()
+        table, state = self._parts.writer.load()
         starts: dict[LogPartition, Offset] = {}
         ends: dict[LogPartition, Offset] = {}
         for topic in {topic for topic, _ in partitions}:
@@ -296,9 +342,13 @@ class Sink:
             starts |= {(topic, at): start for at, start in self._parts.admin.log_starts(topic, numbers).items()}
             ends |= {(topic, at): end for at, end in self._parts.admin.stable_ends(topic, numbers).items()}
         positions = starting_positions(state, self._topic_ids, starts, ends)
+        if not self._batch.positions():  # else what is owned already keeps its epoch, and is fenced if that is over
+            self._epoch = state.epoch
         self._remember()
         for at, position in positions.items():
             self._batch.start_at(at, position)
+        if (head := table.current_snapshot()) is not None:  # the last owner's signal may have died with it
+            self._signals.tell(positions, None, datetime.fromtimestamp(head.timestamp_ms / 1000, tz=UTC))
         _log.info("partitions taken", extra={"partitions": len(partitions)})
         return positions
 

@@ -11,11 +11,12 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from k2_core.errors import QueryError, RetryableError, SpecError, StorageUnavailableError
+from k2_core.errors import QueryError, RetryableError, StorageUnavailableError
 from k2_core.records import TRADES
 from k2_query.budget import Budget
 from k2_query.duckdb_engine import DuckDBEngine
-from k2_query.file_index import EMPTY_INDEX, FileIndex, read_stats
+from k2_query.file_index import FileIndex, read_stats
+from k2_query.files import LocalFiles
 from k2_query.lake import NO_TABLE, LakeSnapshot
 from k2_query.ordering import Order
 from k2_query.params import to_us
@@ -38,7 +39,7 @@ def snapshot_of(world: World) -> LakeSnapshot:
 
 def engine_of(folder: Path, **limits: int) -> DuckDBEngine:
     settings = {"memory_bytes": 128 << 20, "threads": 2, "cursors": 2} | limits
-    return DuckDBEngine(f"file://{folder}/warehouse", **settings)
+    return DuckDBEngine(LocalFiles(f"file://{folder}/warehouse"), **settings)
 
 
 @pytest.fixture(scope="module", params=["plain", "odd [a]*b'c"])
@@ -246,9 +247,3 @@ def test_the_database_is_locked_in(tmp_path: Path, text: str) -> None:
     (tmp_path / "warehouse").mkdir()
     with closing(engine_of(tmp_path)) as engine, pytest.raises((duckdb.Error, StorageUnavailableError)):
         engine._connection.execute(text).fetchall()
-
-
-def test_other_storage_is_refused_in_one_line() -> None:
-    with pytest.raises(SpecError, match="K2_WAREHOUSE: found 's3://bucket/x', expected a file:// URL"):
-        DuckDBEngine("s3://bucket/x", memory_bytes=1 << 26, threads=1, cursors=1)
-    assert EMPTY_INDEX.files == ()

@@ -66,7 +66,7 @@ def test_pruning_never_loses_a_row_and_spares_most_files(
     stored: tuple[FileIndex, dict[str, list[Record]]], window: Window, sequence: tuple[int, int] | None
 ) -> None:
     index, held = stored
-    chosen = set(index.paths(index.prune(window, sequence).tolist()))
+    chosen = {file.path for file in index.pick(index.prune(window, sequence))}
     needed = {
         path
         for path, rows in held.items()

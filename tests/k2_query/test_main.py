@@ -70,6 +70,7 @@ def test_serves_until_it_is_told_to_stop_and_exits_0(world: World, tmp_path: Pat
         base_url = f"http://127.0.0.1:{port_of(child, log)}"
         with httpx.Client(base_url=base_url, headers={"X-API-Key": DEVELOPMENT_KEY}, timeout=20) as client:
             wait_until(lambda: client.get("/health").status_code == 200, "health")
+            assert [httpx.get(f"{base_url}/{path}").status_code for path in ("livez", "readyz")] == [200, 200]
             wait_until(
                 lambda: len(client.get("/v1/trades", params={"symbol": "BTCUSDT"}).json()["data"]) == 5, "the records"
             )
@@ -86,9 +87,10 @@ def test_serves_until_it_is_told_to_stop_and_exits_0(world: World, tmp_path: Pat
         ({"K2_EMBEDDED": "false"}, "K2_API_KEYS: found no key"),
         ({"K2_QUERY_TIMEOUT_S": "never"}, "K2_QUERY_TIMEOUT_S: found an unusable environment variable"),
         ({"K2_PIPELINE_FILE": "/nowhere.yaml"}, "expected a readable UTF-8 file"),
-        ({"K2_WAREHOUSE": "s3://bucket"}, "K2_WAREHOUSE: found 's3://bucket'"),
+        ({"K2_WAREHOUSE": "gs://bucket"}, "K2_WAREHOUSE: found 'gs://bucket'"),
+        ({"K2_WAREHOUSE": "s3://bucket", "K2_QUERY_CACHE_DIR": "/proc/x"}, "K2_QUERY_CACHE_DIR: found /proc/x ("),
     ],
-    ids=["no-key", "setting", "pipeline", "warehouse"],
+    ids=["no-key", "setting", "pipeline", "warehouse", "cache"],
 )
 def test_a_wrong_setting_is_one_line_and_exit_2(world: World, changes: dict[str, str], expected: str) -> None:
     found = subprocess.run(
@@ -111,12 +113,12 @@ def test_what_was_imported_is_out_of_the_collector_s_sight() -> None:
         sys.setswitchinterval(before)
 
 
-def test_a_port_in_use_is_one_line_and_exit_2(world: World) -> None:
+def test_a_port_in_use_is_one_line_and_exit_3(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = subprocess.run(
             [sys.executable, "-m", "k2_query"], env=environment_of(world, K2_PORT=str(port)), capture_output=True,
             timeout=60, check=False,
         )  # fmt: skip
-    assert found.returncode == 2
+    assert found.returncode == 3
     assert f"API port: found 127.0.0.1:{port} in use" in found.stderr.decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,19 @@ from k2_core.records import TRADES
 from k2_core.state import SNAPSHOT_KEY, STATE_KEY, CommitState
 from k2_core.tables import open_catalog
 from k2_core.types import Offset, Partition, TopicId, TopicName
-from k2_sink.commit import ATTEMPTS, BATCH_KEY, Committed, Owner, TableWriter
+from k2_sink.commit import (
+    ATTEMPTS,
+    BATCH_KEY,
+    RETRIES_KEY,
+    Committed,
+    Owner,
+    Recovery,
+    TableWriter,
+    read_head,
+    recover,
+)
 from k2_sink.files import FileWriter, sort_rows
-from k2_sink.protocol import Claim, Span, Superseded
+from k2_sink.protocol import Claim, Fenced, Span, Superseded
 from support.lake import by_message_id, committed_state, lake_settings, records_of, table_form, table_rows, trades_table
 from support.records import Record, make_trades
 
@@ -176,6 +187,116 @@ def test_a_locked_catalog_heals(tmp_path: Path) -> None:
     lock.close()
     assert ours.failures == {"unknown": 1}
     assert len(table_rows(tmp_path)) == 50
+
+
+def test_files_that_landed_unseen_are_kept_when_another_writer_has_gone_on_from_them(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours, heir = writer(tmp_path, faulty.catalog), writer(tmp_path)
+    trades = make_trades(50, seed=21)
+
+    def heir_goes_on_and_the_answer_is_lost() -> None:
+        assert isinstance(heir.commit(claim(50, 60), []), Committed)
+        lose_the_answer()
+
+    faulty.after.append(heir_goes_on_and_the_answer_is_lost)
+    verdict = ours.commit(claim(0, 50, batch_id="ours"), write(ours, trades, "a"))
+    assert verdict == Superseded({(TOPIC, Partition(0)): Offset(60)})
+    assert ours.may_hold("ours")
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+
+
+def test_a_batch_that_lost_clearly_is_nowhere(tmp_path: Path) -> None:
+    first, second = writer(tmp_path), writer(tmp_path)
+    assert isinstance(first.commit(claim(0, 50, batch_id="first"), []), Committed)
+    assert isinstance(second.commit(claim(0, 50, batch_id="second"), []), Superseded)
+    assert not first.may_hold("first")
+    assert not second.may_hold("second")
+
+
+def test_a_batch_that_landed_unseen_is_found_by_a_later_call(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours = writer(tmp_path, faulty.catalog)
+    trades = make_trades(50, seed=22)
+    files = write(ours, trades, "a")
+    waits = [give_up]
+    ours = TableWriter(faulty.catalog, "market", TRADES, OWNER, sleep=lambda _: waits.pop()() if waits else None)
+    faulty.after.append(lose_the_answer)
+    with pytest.raises(CatalogUnavailableError, match="given up"):
+        ours.commit(claim(0, 50), files)
+    assert isinstance(ours.commit(claim(0, 50), files), Committed)
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+
+
+def give_up() -> None:
+    raise CatalogUnavailableError("given up")
+
+
+def recovered(base: CommitState, **changes: Any) -> Recovery:
+    return Recovery(replace(base, epoch=base.epoch + 1, batch_id="recovery"), "uid", {"k2.recovery": "test"}, **changes)
+
+
+def test_a_recovery_fences_batches_that_were_begun_before_it(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    ours.commit(claim(0, 50), write(ours, make_trades(50, seed=23), "a"))
+    table, state = ours.load()
+    made = recover(table, recovered(state))
+    assert ours.commit(claim(50, 60), []) == Fenced(1)
+    table, state = ours.load()
+    head = table.current_snapshot()
+    assert head is not None
+    assert head.summary is not None
+    assert (head.snapshot_id, head.summary.additional_properties["k2.recovery"]) == (made, "test")
+    assert isinstance(ours.commit(replace(claim(50, 60), epoch=1), []), Committed)
+    assert len(table_rows(tmp_path)) == 50
+
+
+def test_a_recovery_with_older_contents_is_one_commit_on_top_of_them(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    first = make_trades(50, seed=24)
+    old = ours.commit(claim(0, 50), write(ours, first, "a"))
+    assert isinstance(old, Committed)
+    ours.commit(claim(50, 60), write(ours, make_trades(10, symbols=("X",), seed=25), "b"))
+    table, _ = ours.load()
+    pointer = table.metadata_location
+    made = recover(table, recovered(old.state, contents_of=old.snapshot_id))
+    table, state = ours.load()
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(first)
+    assert state == replace(old.state, epoch=1, batch_id="recovery")
+    assert read_head(table).ancestors == {made, old.snapshot_id}
+    assert table.metadata.metadata_log[-1].metadata_file == pointer
+    assert isinstance(ours.commit(replace(claim(50, 60), epoch=1), []), Committed)
+
+
+def test_a_recovery_that_was_overtaken_changes_nothing(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    ours.commit(claim(0, 50), [])
+    table, state = ours.load()
+    later = ours.commit(claim(50, 60), [])
+    assert isinstance(later, Committed)
+    with pytest.raises(CatalogUnavailableError, match="newer head"):
+        recover(table, recovered(state))
+    assert ours.load()[1] == later.state
+
+
+def test_a_recovery_whose_answer_was_lost_says_so(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours = writer(tmp_path, faulty.catalog)
+    ours.commit(claim(0, 50), [])
+    table, state = ours.load()
+    faulty.after.append(lose_the_answer)
+    with pytest.raises(CatalogUnavailableError, match="found OperationalError"):
+        recover(table, recovered(state))
+
+
+def test_a_table_that_would_let_the_library_retry_is_told_not_to_first(tmp_path: Path) -> None:
+    ours = writer(tmp_path)
+    ours.commit(claim(0, 50), [])
+    with ours.table.transaction() as transaction:
+        transaction.remove_properties(RETRIES_KEY)
+    table, state = ours.load()
+    recover(table, recovered(state))
+    assert ours.load()[0].metadata.properties[RETRIES_KEY] == "0"
+    assert ours.load()[1].epoch == 1
 
 
 def test_another_pipelines_table_is_refused(tmp_path: Path) -> None:

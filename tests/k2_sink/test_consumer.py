@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.errors import K2Error, KafkaUnavailableError, StateError
+from k2_core.errors import K2Error, KafkaUnavailableError, SetupError, StateError
 from k2_core.types import Offset, Partition, TopicName
-from k2_sink.consumer import LogReader, Ownership
+from k2_sink.consumer import LogReader, Ownership, translated
 from k2_sink.protocol import LogPartition
 from k2_sink.settings import SinkSettings
 from support.kafka import TopicFactory
@@ -135,3 +135,19 @@ def test_read_positions_are_written_to_the_group_once_a_second(kafka: LocalKafka
         reader.read(1, 0.5)
         committed = reader._consumer.committed([TopicPartition(topic, 0)], timeout=20)
     assert [found.offset for found in committed] == [2]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        pytest.param(KafkaError.OFFSET_OUT_OF_RANGE, StateError, "`k2 adopt-topic t`", id="lost"),
+        pytest.param(KafkaError.UNKNOWN_TOPIC_OR_PART, StateError, "the topic is gone", id="gone"),
+        pytest.param(KafkaError.TOPIC_AUTHORIZATION_FAILED, SetupError, "may not be read", id="denied"),
+        pytest.param(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaUnavailableError, "expected records", id="not now"),
+    ],
+)
+def test_what_kafka_says_in_place_of_a_record(code: int, kind: type[K2Error], says: str) -> None:
+    error = translated((TopicName("t"), Partition(1)), KafkaError(code))
+    assert type(error) is kind
+    assert says in str(error)
+    assert "topic t partition 1" in str(error)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from k2_cli.stack import ports
 from support.records import encode, make_trades
 from support.sink import SinkProcess, SinkWorkspace, wait_until
 
@@ -29,7 +31,7 @@ def test_a_variable_that_is_wrong_is_named_and_exit_status_2(work: SinkWorkspace
     assert "K2_METRICS_PORT" in sink.log.read_text()
 
 
-def test_a_log_that_lost_what_the_table_needs_is_refused_with_exit_status_3(work: SinkWorkspace) -> None:
+def test_a_log_that_lost_what_the_table_needs_is_refused_with_exit_status_5(work: SinkWorkspace) -> None:
     trades = make_trades(100, symbols=("BTCUSDT",), seed=8)
     for trade in trades[:50]:
         work.produce_value(encode(trade))
@@ -42,9 +44,9 @@ def test_a_log_that_lost_what_the_table_needs_is_refused_with_exit_status_3(work
     where = TopicPartition(work.topic, 0, 70)
     admin.delete_records([where])[where].result(30)
     sink = work.start(K2_SINK_STOP_AT_END="true")
-    assert sink.wait() == 3, sink.log.read_text()
+    assert sink.wait() == 5, sink.log.read_text()
     assert "expected it to hold offset 50" in sink.lines[-1]["message"]
-    assert "k2 adopt-topic" in sink.lines[-1]["message"]
+    assert f"`k2 adopt-topic {work.topic}`" in sink.lines[-1]["message"]
     assert work.committed() == 50
 
 
@@ -57,13 +59,18 @@ def test_a_catalog_that_comes_late_is_waited_for(work: SinkWorkspace) -> None:
     sink.wait_said("start: will be tried again")
     catalog.rmdir()
     wait_until(lambda: work.committed() == 100, "the trades to be committed")
+    assert [sink.get(path).status_code for path in ("/livez", "/readyz")] == [200, 200]
     assert sink.terminate() == 0
     work.check(trades)
 
 
 def test_a_stop_ends_the_wait_for_a_catalog(work: SinkWorkspace) -> None:
     (work.folder / "catalog.db").mkdir()
-    sink = work.start()
+    port, message = ports.find_free(str(work.folder)), work.folder / "termination-log"
+    sink = work.start(K2_METRICS_PORT=str(port), K2_TERMINATION_MESSAGE_PATH=str(message))
     sink.wait_said("start: will be tried again")
+    answers = {path: httpx.get(f"http://127.0.0.1:{port}/{path}") for path in ("livez", "readyz")}
+    assert {path: answer.status_code for path, answer in answers.items()} == {"livez": 200, "readyz": 503}
     assert sink.terminate() == 3
     assert "catalog" in sink.lines[-1]["message"]
+    assert message.read_text().startswith("k2-sink: catalog: found ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from k2_core.state import CommitState, PartitionState, TopicState
 from k2_core.types import Offset, Partition, SnapshotId, TopicId, TopicName
 from k2_sink.protocol import (
     Claim,
+    Fenced,
     Head,
     Outcome,
     Proceed,
@@ -38,9 +40,11 @@ def state(positions: Mapping[int, int], duplicates: int = 0) -> CommitState:
     return CommitState("cluster", {TOPIC: TopicState(TOPIC_ID, partitions)})
 
 
-def claim(spans: Mapping[int, tuple[int, int]], **counts: int) -> Claim:
+def claim(
+    spans: Mapping[int, tuple[int, int]], *, epoch: int = 0, topic_id: TopicId = TOPIC_ID, **counts: int
+) -> Claim:
     taken = {at(n): Span(Offset(start), Offset(end), **counts) for n, (start, end) in spans.items()}
-    return Claim("cluster", {TOPIC: TOPIC_ID}, taken, "batch-1")
+    return Claim("cluster", {TOPIC: topic_id}, taken, "batch-1", epoch)
 
 
 def head(
@@ -175,3 +179,19 @@ def test_an_unclear_attempt_is_judged_by_positions(positions: Mapping[int, int],
 
 def test_a_partition_that_the_batch_does_not_move_says_nothing_of_what_became_of_it() -> None:
     assert judge(state({0: 9, 1: 7}), claim({0: (5, 9), 1: (7, 7)})) is Outcome.LANDED
+
+
+@pytest.mark.parametrize("epoch", [0, 2], ids=["older", "newer"])
+def test_a_batch_of_another_epoch_is_fenced_wherever_it_starts_and_ends(epoch: int) -> None:
+    recovered = replace(state({0: 5}), epoch=1)
+    for span in ((5, 9), (0, 5), (3, 4)):
+        assert decide(recovered, claim({0: span}, epoch=epoch)) == Fenced(1)
+        assert judge(recovered, claim({0: span}, epoch=epoch)) is Outcome.SUPERSEDED
+    assert isinstance(decide(recovered, claim({0: (5, 9)}, epoch=1)), Proceed)
+
+
+def test_a_batch_of_a_topic_that_was_made_again_is_fenced() -> None:
+    again = TopicId("made-again")
+    assert decide(state({0: 5}), claim({0: (5, 9)}, topic_id=again)) == Fenced(0)
+    assert judge(state({0: 9}), claim({0: (5, 9)}, topic_id=again)) is Outcome.SUPERSEDED
+    assert isinstance(decide(CommitState("cluster"), claim({0: (5, 9)}, topic_id=again)), Proceed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,22 @@ def lake_settings(folder: Path, **more: Any) -> ServiceSettings:
     return ServiceSettings.model_validate(environment | more)
 
 
-def trades_table(folder: Path, namespace: str = "market") -> Table | None:
-    """Return the trades table as it is now, or None."""
-    return load_table(open_catalog(lake_settings(folder)), namespace, TRADES)
+def environment_settings(environment: Mapping[str, str]) -> ServiceSettings:
+    """Return the settings that a service with these variables has."""
+    given = {name.removeprefix("K2_").lower(): value for name, value in environment.items()}
+    return ServiceSettings.model_validate({name: given[name] for name in ServiceSettings.model_fields if name in given})
 
 
-def table_rows(folder: Path, namespace: str = "market") -> pa.Table:
+def trades_table(where: Path | ServiceSettings, namespace: str = "market") -> Table | None:
+    """Return the trades table in a folder, or where settings say, as it is now, or None."""
+    settings = lake_settings(where) if isinstance(where, Path) else where
+    with closing(open_catalog(settings)) as catalog:
+        return load_table(catalog, namespace, TRADES)
+
+
+def table_rows(where: Path | ServiceSettings, namespace: str = "market") -> pa.Table:
     """Return all rows of the trades table in Arrow form; no rows where there is no table."""
-    table = trades_table(folder, namespace)
+    table = trades_table(where, namespace)
     if table is None or table.current_snapshot() is None:
         return TRADES.table_schema.empty_table()
     return table.scan().to_arrow().cast(TRADES.table_schema)
@@ -47,9 +57,9 @@ def records_of(rows: pa.Table) -> list[Record]:
     return plain_rows(rows.select(TRADES.wire_schema.names))
 
 
-def committed_state(folder: Path, namespace: str = "market") -> CommitState | None:
+def committed_state(where: Path | ServiceSettings, namespace: str = "market") -> CommitState | None:
     """Return the state that the table's property holds."""
-    table = trades_table(folder, namespace)
+    table = trades_table(where, namespace)
     text = table.metadata.properties.get(STATE_KEY) if table else None
     return CommitState.parse(text) if text else None
 

@@ -18,11 +18,10 @@ import httpx
 import yaml
 from confluent_kafka import Producer
 
-from k2_core.config import ServiceSettings
-from k2_core.kafka import KafkaAdmin
+from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic, partition_of
 from k2_core.types import Partition, Symbol, TopicName
-from support.lake import by_message_id, committed_state, lake_environment, lake_settings, records_of, table_rows
+from support.lake import by_message_id, committed_state, environment_settings, lake_environment, records_of, table_rows
 from support.records import Record, encode
 
 PATIENCE_S = 90.0
@@ -95,7 +94,10 @@ class SinkProcess:
 
 @dataclass
 class SinkWorkspace:
-    """One pipeline: its topics on a Kafka, its lake in a folder, its sinks."""
+    """One pipeline: its topics on a Kafka, its lake in a folder or where `lake` says, its sinks.
+
+    `kafka` holds what a client needs beyond the address, as the services' variables.
+    """
 
     bootstrap_servers: str
     folder: Path
@@ -103,18 +105,20 @@ class SinkWorkspace:
     sink: Mapping[str, Any] = field(default_factory=lambda: {"commitIntervalSeconds": 0.5})
     namespace: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:12]}")
     sinks: list[SinkProcess] = field(default_factory=list)
+    lake: Mapping[str, str] | None = None
+    kafka: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = lake_settings(self.folder, kafka_bootstrap_servers=self.bootstrap_servers)
+        self.lake = lake_environment(self.folder) if self.lake is None else self.lake
+        bootstrap = {"K2_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers}
+        self.settings = environment_settings({**bootstrap, **self.lake, **self.kafka})
         self.admin.ensure_topics({self.topic: self.partitions, dead_letter_topic(self.topic): DEAD_LETTER_PARTITIONS})
-        self.producer = Producer(
-            {"bootstrap.servers": self.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5}
-        )
+        self.producer = Producer(client_config(self.settings, enable_idempotence=True, linger_ms=5))
 
     @property
     def admin(self) -> KafkaAdmin:
         """Return an admin client of the pipeline's Kafka."""
-        return KafkaAdmin(ServiceSettings.model_validate({"kafka_bootstrap_servers": self.bootstrap_servers}))
+        return KafkaAdmin(self.settings)
 
     @property
     def topic(self) -> TopicName:
@@ -141,7 +145,8 @@ class SinkWorkspace:
             "K2_PIPELINE_FILE": str(path),
             "K2_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "K2_SINK_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
-            **lake_environment(self.folder),
+            **(self.lake or {}),
+            **self.kafka,
             **more,
         }
 
@@ -175,7 +180,7 @@ class SinkWorkspace:
 
     def committed(self) -> int:
         """Return how many offsets the table has taken in."""
-        state = committed_state(self.folder, self.namespace)
+        state = committed_state(self.settings, self.namespace)
         if state is None or self.topic not in state.topics:
             return 0
         return sum(at.next - at.origin for at in state.topics[self.topic].partitions.values())
@@ -187,13 +192,13 @@ class SinkWorkspace:
             trades: What must be in the table.
             counts: Expected sums over partitions of `duplicates`, `dead_letters`, `markers`; 0 unless given.
         """
-        rows = table_rows(self.folder, self.namespace)
+        rows = table_rows(self.settings, self.namespace)
         assert by_message_id(records_of(rows)) == by_message_id(list(trades))
         positions = list(
             zip(rows.column("kafka_partition").to_pylist(), rows.column("kafka_offset").to_pylist(), strict=True)
         )
         assert len(set(positions)) == len(positions)
-        state = committed_state(self.folder, self.namespace)
+        state = committed_state(self.settings, self.namespace)
         assert state is not None
         partitions = state.topics[self.topic].partitions
         ends = self.admin.stable_ends(self.topic, [Partition(number) for number in range(self.partitions)])
