@@ -15,10 +15,11 @@ import typer
 from k2_cli import output
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
+from k2_core.state import entry_document, loss_document
 
 if TYPE_CHECKING:
     from k2_cli.completeness import Books, PartitionAccount, SymbolDay
-    from k2_core.state import LedgerEntry
+    from k2_core.state import CommitState
 
 EXAMPLE: Final = "Example:  k2 audit --dir .k2 --json"
 SHOWN_RANGES: Final = 3
@@ -40,19 +41,18 @@ def audit(
         holdings.add(rows)
     state = lake.state() if lake is not None else None
     found, account = symbol_days(holdings), books(holdings, state)
-    ledger = state.open_ledger if state is not None else ()
     snapshot = lake.snapshot.snapshot_id if lake is not None and lake.snapshot is not None else None
     complete = account.balanced and not any(day.missing or day.duplicates for day in found)
     if json_output:
         document = {"complete": complete, "snapshot_id": snapshot, "rows": holdings.rows}
         document |= {"unnumbered_rows": holdings.unnumbered, "foreign_rows": account.foreign_rows}
-        output.print_json(document | _document(found, account, ledger))
+        output.print_json(document | _document(found, account, state))
     else:
-        _print(found, account, ledger, complete=complete)
+        _print(found, account, state, complete=complete)
     raise typer.Exit(ExitCode.OK if complete else ExitCode.NOT_WELL)
 
 
-def _document(days: Iterable[SymbolDay], account: Books, ledger: Iterable[LedgerEntry]) -> dict[str, object]:
+def _document(days: Iterable[SymbolDay], account: Books, state: CommitState | None) -> dict[str, object]:
     return {
         "symbols": [
             {
@@ -71,24 +71,15 @@ def _document(days: Iterable[SymbolDay], account: Books, ledger: Iterable[Ledger
             for day in days
         ],
         "partitions": [_partition(at) for at in account.accounts],
-        "open_ledger": [
-            {
-                "topic": entry.topic,
-                "partition": entry.partition,
-                "from": entry.start,
-                "to": entry.end,
-                "symbols": list(entry.symbols),
-                "level": entry.level,
-                "reason": entry.reason,
-            }
-            for entry in ledger
-        ],
+        "open_ledger": [entry_document(entry) for entry in state.open_ledger] if state is not None else [],
+        "losses": [loss_document(loss) for loss in state.losses] if state is not None else [],
     }
 
 
 def _partition(at: PartitionAccount) -> dict[str, object]:
     return {
         "topic": at.topic,
+        "topic_id": at.topic_id,
         "partition": at.partition,
         "origin": at.state.origin,
         "next": at.state.next,
@@ -97,6 +88,7 @@ def _partition(at: PartitionAccount) -> dict[str, object]:
         "dead_letters": at.state.dead_letters,
         "markers": at.state.markers,
         "lost": at.state.lost,
+        "unexplained": at.state.unexplained,
         "deferred": at.deferred,
         "repeated_positions": at.repeated,
         "outside_positions": at.outside,
@@ -104,12 +96,15 @@ def _partition(at: PartitionAccount) -> dict[str, object]:
     }
 
 
-def _print(days: list[SymbolDay], account: Books, ledger: Iterable[LedgerEntry], *, complete: bool) -> None:
+def _print(days: list[SymbolDay], account: Books, state: CommitState | None, *, complete: bool) -> None:
     columns = ("venue", "market", "symbol", "day", "first id", "last id", "expected", "stored", "missing", "duplicates")
     output.print_table((*columns, "missing ids"), map(_row, days))
-    for entry in ledger:
+    for entry in state.open_ledger if state is not None else ():
         where = f"{entry.topic}[{entry.partition}] offsets {entry.start} to {entry.end}"
         output.console().print(f"owed: {where}, {', '.join(entry.symbols)}: {entry.reason}")
+    for loss in state.losses if state is not None else ():
+        end = "an end that nobody knows" if loss.end is None else loss.end
+        output.console().print(f"lost: {loss.topic}[{loss.partition}] offsets {loss.start} to {end}: {loss.reason}")
     for at in account.accounts:
         if not at.balanced:
             output.console().print(f"does not balance: {_partition(at)}")
@@ -118,7 +113,7 @@ def _print(days: list[SymbolDay], account: Books, ledger: Iterable[LedgerEntry],
     balanced = sum(at.balanced for at in account.accounts)
     output.console().print(
         f"log: {balanced} of {len(account.accounts)} partitions balance "
-        "(next - origin = rows + duplicates + dead letters + markers + lost + deferred)"
+        "(next - origin = rows + duplicates + dead letters + markers + lost + unexplained + deferred)"
     )
     output.console().print(
         "complete: every id and every position is there exactly once" if complete else "NOT complete"

@@ -6,7 +6,7 @@ not with rows. Called by `k2 audit` and by tests. Two questions are answered, by
 * By trade id: per venue, market, symbol and day, is every id between the first and the last there exactly once?
 * By log position: per partition, do the rows in the table make up, with what the commit state accounts for, exactly the
   part of the log that the state says was taken in? (next - origin = rows + duplicates + dead letters + markers + lost
-  + deferred)
+  + unexplained + deferred)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from k2_core.intervals import IntervalSet
 from k2_core.state import CommitState, LedgerEntry, PartitionState
-from k2_core.types import Partition, TopicName
+from k2_core.types import Partition, TopicId, TopicName
 
 COLUMNS: Final = (
     "exchange",
@@ -82,8 +82,8 @@ class Holdings:
     def add(self, rows: pa.Table) -> None:
         """Take the rows of a file in; the columns are `COLUMNS`."""
         self.rows += rows.num_rows
-        for key, offsets in _grouped(rows, ("topic_id", "kafka_partition"), "kafka_offset"):
-            self.positions.setdefault((str(key[0]), int(str(key[1]))), Held()).add(offsets)
+        for at, offsets in positions_of(rows):
+            self.positions.setdefault(at, Held()).add(offsets)
         numbered = rows.filter(pc.is_valid(rows.column("sequence")))
         self.unnumbered += rows.num_rows - numbered.num_rows
         days = pa.array(numbered.column("event_time").cast(pa.int64()).to_numpy() // _DAY_US)
@@ -91,6 +91,12 @@ class Holdings:
         for key, ids in _grouped(numbered, ("exchange", "market", "symbol", "day"), "sequence"):
             space = (str(key[0]), str(key[1]), str(key[2]))
             self.days.setdefault((space, int(str(key[3]))), Held()).add(ids)
+
+
+def positions_of(rows: pa.Table) -> Iterable[tuple[Position, pa.Array]]:
+    """Yield the offsets of rows by topic id and partition."""
+    for key, offsets in _grouped(rows, ("topic_id", "kafka_partition"), "kafka_offset"):
+        yield (str(key[0]), int(str(key[1]))), offsets
 
 
 def _grouped(rows: pa.Table, keys: tuple[str, ...], values: str) -> Iterable[tuple[tuple[object, ...], pa.Array]]:
@@ -188,7 +194,8 @@ class PartitionAccount:
     """One partition's books: what the commit state says against what the table holds.
 
     Args:
-        topic: With `partition` where.
+        topic: With `topic_id` and `partition` where.
+        topic_id: Of the topic, or of one that had its name before.
         partition: See `topic`.
         state: What the commit state says.
         rows: Rows in the table.
@@ -198,6 +205,7 @@ class PartitionAccount:
     """
 
     topic: TopicName
+    topic_id: TopicId
     partition: Partition
     state: PartitionState
     rows: int
@@ -207,7 +215,7 @@ class PartitionAccount:
 
     @property
     def balanced(self) -> bool:
-        """Whether next - origin = rows + duplicates + dead letters + markers + lost + deferred, each position once."""
+        """Whether next - origin is the sum of rows and of all that became none, and each position is held once."""
         return self.state.rows(self.deferred) == self.rows and not self.repeated and not self.outside
 
 
@@ -234,22 +242,22 @@ def books(holdings: Holdings, state: CommitState | None) -> Books:
     if state is None:
         return Books((), sum(held.rows for held in holdings.positions.values()))
     accounts: list[PartitionAccount] = []
-    known: set[Position] = set()
     for name, topic in sorted(state.topics.items()):
-        for partition, stands in sorted(topic.partitions.items()):
-            known.add((topic.id, partition))
-            held = holdings.positions.get((topic.id, partition), Held())
-            ledger = state.deferred(name, partition)
-            accounts.append(_account(name, partition, stands, held, ledger))
+        for topic_id, partitions in [*sorted(topic.former.items()), (topic.id, topic.partitions)]:
+            for partition, stands in sorted(partitions.items()):
+                held = holdings.positions.get((topic_id, partition), Held())
+                ledger = state.deferred(name, partition) if topic_id == topic.id else ()
+                accounts.append(_account((name, topic_id, partition), stands, held, ledger))
+    known = {(account.topic_id, account.partition) for account in accounts}
     foreign = sum(held.rows for at, held in holdings.positions.items() if at not in known)
     return Books(tuple(accounts), foreign)
 
 
 def _account(
-    name: TopicName, partition: Partition, stands: PartitionState, held: Held, ledger: Iterable[LedgerEntry]
+    at: tuple[TopicName, TopicId, Partition], stands: PartitionState, held: Held, ledger: Iterable[LedgerEntry]
 ) -> PartitionAccount:
     inside = IntervalSet.of_ranges([(stands.origin, stands.next)])
     # What a range defers are the records of some symbols: those of it that are in the table are not owed.
     owed = IntervalSet.of_ranges([(entry.start, entry.end) for entry in ledger]).minus(held.numbers)
     outside = len(held.numbers.minus(inside))
-    return PartitionAccount(name, partition, stands, held.rows, len(owed), held.repeated, outside)
+    return PartitionAccount(*at, stands, held.rows, len(owed), held.repeated, outside)

@@ -17,6 +17,7 @@ from k2_core.errors import SpecError
 from k2_core.spec import KafkaSpec, Pipeline, StorageSpec
 
 _SECRETS: Final = {
+    "K2_KAFKA_CA_FILE": "spec.kafka.tls.caSecret",
     "K2_KAFKA_SASL_USERNAME": "spec.kafka.sasl.usernameSecret",
     "K2_KAFKA_SASL_PASSWORD": "spec.kafka.sasl.passwordSecret",
     "K2_CATALOG_URI": "spec.storage.catalog.uriSecret",
@@ -48,24 +49,25 @@ def service_environment(
     return environment
 
 
-_KEPT: Final = frozenset({"K2_LOG_LEVEL", "K2_CACHE_DIR", "K2_SINK_DRAIN_TIMEOUT_S"})
+_KEPT: Final = frozenset({"K2_LOG_LEVEL", "K2_CACHE_DIR", "K2_SINK_DRAIN_TIMEOUT_S", "K2_QUERY_CACHE_BYTES"})
 
 
 def _kafka(spec: KafkaSpec | None, embedded: str, base: Mapping[str, str]) -> dict[str, str]:
     if spec is None:
         return {"K2_KAFKA_BOOTSTRAP_SERVERS": embedded}
-    secure, sasl = spec.tls is not None and spec.tls.enabled, spec.sasl
     environment = {
         "K2_KAFKA_BOOTSTRAP_SERVERS": spec.bootstrap_servers,
         "K2_KAFKA_REPLICATION_FACTOR": str(spec.replication_factor),
-        "K2_KAFKA_SECURITY_PROTOCOL": ("SASL_" if sasl else "") + ("SSL" if secure else "PLAINTEXT"),
+        "K2_KAFKA_SECURITY_PROTOCOL": spec.security_protocol,
     }
     if spec.schema_registry_url:
         environment["K2_SCHEMA_REGISTRY_URL"] = spec.schema_registry_url
-    if "K2_KAFKA_CA_FILE" in base:
+    if spec.tls is not None and spec.tls.ca_secret is not None:
+        environment |= _secrets(base, "K2_KAFKA_CA_FILE")
+    elif "K2_KAFKA_CA_FILE" in base:
         environment["K2_KAFKA_CA_FILE"] = base["K2_KAFKA_CA_FILE"]
-    if sasl is not None:
-        environment["K2_KAFKA_SASL_MECHANISM"] = sasl.mechanism
+    if spec.sasl is not None:
+        environment["K2_KAFKA_SASL_MECHANISM"] = spec.sasl.mechanism
         environment |= _secrets(base, "K2_KAFKA_SASL_USERNAME", "K2_KAFKA_SASL_PASSWORD")
     return environment
 
@@ -74,6 +76,7 @@ def _storage(spec: StorageSpec | None, folder: StateFolder, base: Mapping[str, s
     if spec is None:
         return {"K2_CATALOG_URI": folder.catalog_uri, "K2_WAREHOUSE": folder.warehouse_url}
     environment = {"K2_CATALOG_TYPE": spec.catalog.type, "K2_WAREHOUSE": spec.warehouse}
+    environment["K2_QUERY_CACHE_DIR"] = base.get("K2_QUERY_CACHE_DIR", str(folder.root / "cache"))
     if spec.catalog.uri is not None:
         environment["K2_CATALOG_URI"] = spec.catalog.uri
     else:

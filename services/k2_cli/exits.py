@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 
-from k2_core.errors import K2Error, QueryError, RecordError, RetryableError, SpecError
+from k2_core.errors import K2Error, QueryError, RecordError, RetryableError, SpecError, StateError
 
 
 class ExitCode(enum.IntEnum):
@@ -22,6 +22,8 @@ class ExitCode(enum.IntEnum):
     """This machine or this folder lacks something: a port, a download, disk space, a usable state."""
     UNAVAILABLE = 4
     """Something that is reached over a socket does not answer now; the same command may succeed later."""
+    REFUSED = 5
+    """What the table or the log holds forbids going on until a person decides; the message names the command to run."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C or SIGTERM before it had finished (128 + SIGINT, as shells say)."""
 
@@ -32,4 +34,6 @@ def exit_code_of(error: K2Error) -> ExitCode:
         return ExitCode.BAD_INPUT
     if isinstance(error, RetryableError):
         return ExitCode.UNAVAILABLE
+    if isinstance(error, StateError):
+        return ExitCode.REFUSED
     return ExitCode.SETUP

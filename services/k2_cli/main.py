@@ -16,12 +16,18 @@ from k2_cli import output
 from k2_cli.exits import ExitCode, exit_code_of
 from k2_core.errors import K2Error
 
-COMMANDS: Final = ("up", "status", "query", "audit", "lag", "tables", "exchange", "reset")
-"""In the order of the help. Each is a function of the same name in a module of the same name, beside its `EXAMPLE`."""
+COMMANDS: Final = (
+    *("up", "status", "query", "audit", "lag", "tables", "validate", "exchange"),
+    *("adopt", "adopt-topic", "rollback", "reset"),
+)
+"""In the order of the help. Each is a function of the same name (`_` for `-`) in a module of the same name, beside its
+`EXAMPLE`.
+"""
 
 HELP: Final = """K2, a market-data lakehouse: exchange feeds to Kafka to Iceberg, exactly once.
 
-Exit codes: 0 well, 1 the answer is no, 2 bad input, 3 set-up, 4 unavailable, 130 interrupted."""
+Exit codes: 0 well, 1 the answer is no, 2 bad input, 3 set-up, 4 unavailable,
+5 refused until a person decides, 130 interrupted."""
 
 
 def run() -> None:
@@ -59,8 +65,9 @@ def application(wanted: list[str]) -> typer.Typer:
     )
     app.callback()(_group)
     for name in wanted or COMMANDS:
-        module = importlib.import_module(f"k2_cli.{name}")
-        app.command(name, epilog=module.EXAMPLE)(getattr(module, name))
+        function = name.replace("-", "_")
+        module = importlib.import_module(f"k2_cli.{function}")
+        app.command(name, epilog=module.EXAMPLE)(getattr(module, function))
     return app
 
 

@@ -6,14 +6,18 @@ stopping and what may end by itself are said by whoever adds it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from k2_cli.output import Say
-from k2_core.errors import SetupError
+from k2_core.errors import SetupError, StateError
+
+REFUSED: Final = 5
+"""The exit status of a service that refuses to go on, see `k2_core.exits`."""
 
 
 class Unit(Protocol):
@@ -52,14 +56,15 @@ class RestartPolicy:
         longest_backoff_s: Bound of that.
         deaths: So many within the window are a crash loop.
         window_s: See `deaths`; a process that lived longer than this starts with a clean record.
-        permanent: Exit codes with which a process says that another start would end the same (2: wrong settings).
+        permanent: Exit codes with which a process says that another start would end the same (2: wrong settings, 5: it
+            refuses to go on until a person decides).
     """
 
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 15.0
     deaths: int = 5
     window_s: float = 120.0
-    permanent: frozenset[int] = frozenset({2})
+    permanent: frozenset[int] = frozenset({2, REFUSED})
 
     def backoff_s(self, died_at: Iterable[float], now: float, exit_status: int | None) -> float | None:
         """Return how long to wait before the next start, or None to give up.
@@ -139,6 +144,7 @@ class Supervisor:
 
         Raises:
             SetupError: A child dies again and again, or for a reason that a restart does not heal.
+            StateError: A child refuses to go on; the message is its own, and names the command to run.
         """
         restarted = False
         for child in self.children:
@@ -185,6 +191,8 @@ class Supervisor:
         child._died_at.append(now)
         wait_s = self._policy.backoff_s(child._died_at, now, status)
         how = _how(status)
+        if wait_s is None and status == REFUSED:
+            raise StateError(f"{child.name} refuses to go on: {last_word(child.unit.log_tail())}")
         if wait_s is None:
             times = f" {len(child._died_at)} times" if len(child._died_at) > 1 else ""
             raise SetupError(f"{child.name} ended{times}, at last {how}; its log ends with:\n{child.unit.log_tail()}")
@@ -194,3 +202,12 @@ class Supervisor:
 
 def _how(status: int | None) -> str:
     return f"by signal {-status}" if status is not None and status < 0 else f"with exit status {status}"
+
+
+def last_word(log_tail: str) -> str:
+    """Return why a service ended, by its own last words: its critical line, or else its last one."""
+    lines = log_tail.splitlines()
+    for line in reversed(lines):
+        if line.startswith("{") and (said := json.loads(line)).get("level") == "CRITICAL":
+            return str(said["message"])
+    return lines[-1] if lines else "it did not say why"

@@ -23,12 +23,14 @@ from k2_cli.folder import DEFAULT_DIR, StateFolder
 from k2_cli.interrupts import Interrupts
 from k2_cli.launch import Exchange, LocalStack, needs_exchange
 from k2_cli.live import LiveFigures
+from k2_cli.recovery.options import with_directory
 from k2_cli.scrape import Scraper
 from k2_cli.sizes import DiskBudget
 from k2_cli.stack import disk
 from k2_cli.supervisor import Supervisor
 from k2_cli.view import View, choose_view
-from k2_core.errors import SetupError, SpecError
+from k2_core.errors import SetupError, SpecError, StateError
+from k2_core.spec import inactive_settings
 from k2_query.settings import DEVELOPMENT_KEY
 
 if TYPE_CHECKING:
@@ -127,6 +129,8 @@ def run(options: Options) -> ExitCode:
     """
     captured = _read_captures(options.captures)
     pipeline = pipelines.resolve(options.file, captured.symbols if captured else ())
+    if inactive := inactive_settings(pipeline, laptop=True):
+        output.say(f"without effect here: {', '.join(inactive)}")
     folder = StateFolder(options.directory)
     budget = DiskBudget.choose(options.max_disk, disk.used_bytes(folder.root), disk.free_bytes(folder.root))
     interrupts = Interrupts()
@@ -140,6 +144,8 @@ def run(options: Options) -> ExitCode:
             return session.run(captured)
         except KeyboardInterrupt:
             return ExitCode.INTERRUPTED
+        except StateError as error:
+            raise StateError(with_directory(str(error), options.directory)) from error
 
 
 def _read_captures(files: tuple[Path, ...]) -> Captured | None:
@@ -189,6 +195,8 @@ class Session:
         clean = self._stop()
         if result is not None:
             clean &= self._tell(*result)
+        elif clean:
+            output.say(_ALL_COMMITTED)
         return ExitCode.OK if clean else ExitCode.NOT_WELL
 
     def _replay(self, captured: Captured) -> tuple[Account, Verdict]:
@@ -231,10 +239,10 @@ class Session:
         self.stack.write_run(self.choice)
 
     def _let_rows_flow(self) -> None:
-        """Wait a little, until ingests and sinks answer."""
+        """Wait a little, until ingests and sinks are at work."""
         scraper, deadline = Scraper(), time.monotonic() + HEAD_START_S
         urls = list(self.stack.metrics_urls.values())
-        while time.monotonic() < deadline and any(scraper.read(url) is None for url in urls):
+        while time.monotonic() < deadline and any(scraper.healthy(url) is not None for url in urls):
             self.check()
             time.sleep(TICK_S)
         scraper.close()
@@ -339,4 +347,7 @@ class Session:
 _ANY_END: Final = frozenset({"kafka", "exchange"})
 """A JVM says 143 after SIGTERM; what an exchange says does not matter."""
 _WELL: Final = frozenset({0, None})
+_ALL_COMMITTED: Final = (
+    "stopped; everything received is committed (`k2 audit` proves it, `k2 up` goes on, `k2 reset` removes it)"
+)
 _KEPT: Final = "what Kafka has is kept and committed after the next start"

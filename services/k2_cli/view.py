@@ -84,6 +84,8 @@ class TableView(AbstractContextManager["TableView"]):
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
+        # A command that was broken into two lines cannot be pasted: the terminal itself wraps what is too long.
+        self._console.soft_wrap = True
         self._stack = ExitStack()
         self._live: Live | None = None
 

@@ -281,7 +281,12 @@ def test_it_runs_until_ctrl_c_then_goes_on_restarts_what_dies_and_stops_before_t
     commands_answer_while_it_runs(first)
     assert first.end(signal.SIGINT) == 0, first.said()
     nothing_is_left_of(first)
-    for line in ("ingest-binance: flushing", "sink-0: reading to the end, committing", "kafka: shutting down"):
+    for line in (
+        "ingest-binance: flushing",
+        "sink-0: reading to the end, committing",
+        "kafka: shutting down",
+        "is committed",
+    ):
         assert line in first.said()
     before = first.rows()
 

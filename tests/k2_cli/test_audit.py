@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 
 from k2_cli.audit import _document, _print, _ranges
 from k2_cli.completeness import Books, PartitionAccount, SymbolDay
-from k2_core.state import LedgerEntry, PartitionState
+from k2_core.state import CommitState, LedgerEntry, Loss, PartitionState
 from k2_core.types import Offset, Partition
-from support.cli import TOPIC, Lake, k2
+from support.cli import TOPIC, TOPIC_ID, Lake, k2
 
 
 def test_a_complete_table_is_proven_so(lake: Lake) -> None:
@@ -89,12 +90,22 @@ def test_a_file_that_is_gone_is_exit_4(lake: Lake, pattern: str) -> None:
 def test_what_is_owed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     entry = LedgerEntry(TOPIC, Partition(3), Offset(2), Offset(6), ("BNBUSDT",), 2, "level 2 defers low")
     stands = PartitionState(Offset(6))
-    account = Books((PartitionAccount(TOPIC, Partition(3), stands, 2, 4, 0, 0),), foreign_rows=7)
-    _print([], account, [entry], complete=False)
+    account = Books((PartitionAccount(TOPIC, TOPIC_ID, Partition(3), stands, 2, 4, 0, 0),), foreign_rows=7)
+    losses = (
+        Loss(TOPIC, TOPIC_ID, Partition(3), Offset(0), Offset(2), "retention"),
+        Loss(TOPIC, TOPIC_ID, Partition(4), Offset(9), None, "deleted"),
+    )
+    state = CommitState("cluster", open_ledger=(entry,), losses=losses)
+    _print([], account, state, complete=False)
     text = capsys.readouterr().out
     assert f"owed: {TOPIC}[3] offsets 2 to 6, BNBUSDT: level 2 defers low" in text
     assert "7 rows come from topics that the commit state does not know" in text
-    assert _document([], account, [entry])["open_ledger"] == [
+    assert f"lost: {TOPIC}[3] offsets 0 to 2: retention" in text
+    assert f"lost: {TOPIC}[4] offsets 9 to an end that nobody knows: deleted" in text
+    document: dict[str, Any] = _document([], account, state)
+    assert document["partitions"][0]["topic_id"] == TOPIC_ID
+    assert [(loss["partition"], loss["from"], loss["to"]) for loss in document["losses"]] == [(3, 0, 2), (4, 9, None)]
+    assert document["open_ledger"] == [
         {
             "topic": TOPIC,
             "partition": 3,

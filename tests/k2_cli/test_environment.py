@@ -100,6 +100,9 @@ def test_a_named_storage_is_used_with_the_users_secrets() -> None:
     found = environment({"storage": STORAGE}, SECRETS)
     assert found["K2_CATALOG_URI"] == SECRETS["K2_CATALOG_URI"]
     assert found["K2_WAREHOUSE"] == "s3://lake/k2"
+    assert found["K2_QUERY_CACHE_DIR"] == "/d/cache"
+    moved = environment({"storage": STORAGE}, SECRETS | {"K2_QUERY_CACHE_DIR": "/fast"})
+    assert moved["K2_QUERY_CACHE_DIR"] == "/fast"
     assert (found["K2_S3_ENDPOINT"], found["K2_S3_REGION"]) == ("http://s3:9000", "us-east-1")
     assert found["K2_S3_SECRET_KEY"] == SECRETS["K2_S3_SECRET_KEY"]
 
@@ -115,6 +118,12 @@ def test_a_catalog_without_a_secret_and_storage_without_s3() -> None:
     ("spec", "absent", "path"),
     [
         pytest.param({"kafka": KAFKA}, "K2_KAFKA_SASL_PASSWORD", "spec.kafka.sasl.passwordSecret", id="kafka"),
+        pytest.param(
+            {"kafka": {"bootstrapServers": "a:1", "tls": {"caSecret": SECRET_REF}}},
+            "K2_KAFKA_CA_FILE",
+            "spec.kafka.tls.caSecret",
+            id="authority",
+        ),
         pytest.param({"storage": STORAGE}, "K2_CATALOG_URI", "spec.storage.catalog.uriSecret", id="catalog"),
         pytest.param({"storage": STORAGE}, "K2_S3_SECRET_KEY", "spec.storage.s3.secretKeySecret", id="s3"),
     ],

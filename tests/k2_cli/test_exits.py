@@ -25,7 +25,7 @@ from k2_core.errors import (
         pytest.param(QueryError("limit", "found 0"), 2, id="parameter"),
         pytest.param(RecordError("malformed_json", "found {"), 2, id="record"),
         pytest.param(SetupError("port 8000 is in use"), 3, id="set-up"),
-        pytest.param(StateError("no state"), 3, id="state"),
+        pytest.param(StateError("no state"), 5, id="state"),
         pytest.param(KafkaUnavailableError("no broker"), 4, id="kafka"),
         pytest.param(CatalogUnavailableError("locked"), 4, id="catalog"),
         pytest.param(VenueUnavailableError("451"), 4, id="venue"),
@@ -42,5 +42,6 @@ def test_the_codes_are_the_documented_ones() -> None:
         "BAD_INPUT": 2,
         "SETUP": 3,
         "UNAVAILABLE": 4,
+        "REFUSED": 5,
         "INTERRUPTED": 130,
     }

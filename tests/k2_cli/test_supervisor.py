@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from k2_cli.stack.process import ManagedProcess
-from k2_cli.supervisor import Child, RestartPolicy, Supervisor
+from k2_cli.supervisor import Child, RestartPolicy, Supervisor, last_word
 from k2_cli.units import ProcessUnit
-from k2_core.errors import SetupError
+from k2_core.errors import SetupError, StateError
 
 POLICY = RestartPolicy()
 
@@ -39,6 +39,7 @@ def test_waits_are_bounded() -> None:
 
 def test_wrong_settings_are_not_tried_again() -> None:
     assert POLICY.backoff_s([0.0], 0.0, 2) is None
+    assert POLICY.backoff_s([0.0], 0.0, 5) is None
     assert POLICY.backoff_s([0.0], 0.0, -9) == 0.5
 
 
@@ -131,6 +132,28 @@ def test_wrong_settings_end_at_once(supervisor: Supervisor, make: Make) -> None:
     until(lambda: not child.unit.running)
     with pytest.raises(SetupError, match=r"query ended, at last with exit status 2; its log ends with:\nK2_PORT"):
         supervisor.check()
+
+
+def test_a_refusal_ends_at_once_with_its_own_line(supervisor: Supervisor, make: Make) -> None:
+    line = '{"level":"CRITICAL","message":"topic t: found id b, expected a. To go on: `k2 adopt-topic t`"}'
+    child = make("sink-0", f"import sys; print('{line}'); print('{{}}'); sys.exit(5)")
+    supervisor.start(child)
+    until(lambda: not child.unit.running)
+    with pytest.raises(StateError, match=r"^sink-0 refuses to go on: topic t: .* `k2 adopt-topic t`$"):
+        supervisor.check()
+    assert child.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("tail", "word"),
+    [
+        pytest.param("", "it did not say why", id="nothing"),
+        pytest.param("Traceback\nValueError: x", "ValueError: x", id="plain"),
+        pytest.param('{"level":"INFO","message":"a"}', '{"level":"INFO","message":"a"}', id="not critical"),
+    ],
+)
+def test_the_last_word_of_a_service(tail: str, word: str) -> None:
+    assert last_word(tail) == word
 
 
 def test_what_may_end_has_done_its_work_only_with_0(supervisor: Supervisor, make: Make, said: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import pytest
 from rich.console import Console
@@ -55,3 +56,11 @@ def test_a_table_in_a_terminal() -> None:
     text = screen.getvalue()
     for cell in ("messages/s in", "1,234", "1,000,000", "2.3 s ago", "4 CIRCUIT_BREAK"):
         assert cell in text
+
+
+def test_what_is_said_above_the_table_is_not_broken_into_lines() -> None:
+    command = "curl -s -H 'X-API-Key: key' 'http://127.0.0.1:8000/v1/trades/recent?symbol=BTCUSDT'"
+    screen = io.StringIO()
+    with TableView(Console(file=screen, force_terminal=True, width=60)):
+        sys.stdout.write(command + "\n")
+    assert command in screen.getvalue()

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyiceberg.table import Table
 
 from k2_cli import main, pipelines
 from k2_cli.environment import folder_settings
 from k2_cli.folder import StateFolder
 from k2_core.records import TRADES
 from k2_core.state import PIPELINE_KEY
-from k2_core.tables import open_catalog
+from k2_core.tables import load_table, open_catalog
 from k2_core.types import Offset, Partition, TopicId, TopicName
 from k2_sink.commit import Owner, TableWriter
 from k2_sink.files import FileWriter, sort_rows
@@ -60,11 +61,22 @@ class Lake:
         pipelines.write(self.pipeline, self.folder.pipeline_file)
         self._next = Offset(0)
 
+    @property
+    def table(self) -> Table:
+        """The table as it is now, for what other tools do to it."""
+        table = load_table(open_catalog(folder_settings(self.pipeline, self.folder)), "market", TRADES)
+        assert table is not None
+        return table
+
+    @property
+    def writer(self) -> TableWriter:
+        """A sink's hand on the table."""
+        catalog = open_catalog(folder_settings(self.pipeline, self.folder))
+        return TableWriter(catalog, "market", TRADES, Owner(self.pipeline.uid, "cluster"))
+
     def commit(self, ids: list[int], *, skipped: int = 0) -> None:
         """One commit of trades with these ids; `skipped` offsets are taken without a row or a reason."""
-        settings = folder_settings(self.pipeline, self.folder)
-        owner = Owner(self.pipeline.uid, "cluster")
-        writer = TableWriter(open_catalog(settings), "market", TRADES, owner)
+        writer = self.writer
         assert writer.table.properties[PIPELINE_KEY] == self.pipeline.uid
         rows = pa.Table.from_pylist([_row(number, self._next + at) for at, number in enumerate(ids)], _SCHEMA)
         end = Offset(self._next + len(ids) + skipped)
