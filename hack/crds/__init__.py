@@ -1,0 +1,1 @@
+"""The custom resource definition, made from the spec model."""

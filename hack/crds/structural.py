@@ -1,0 +1,69 @@
+"""From pydantic's JSON schema to the structural schema that Kubernetes wants; pure.
+
+Called by definition.py. It adds nothing of its own: types, bounds, defaults, descriptions and rules are the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+_DROPPED: Final = frozenset({"title", "$defs", "const", "anyOf", "$ref", "additionalProperties"})
+"""Pydantic's words that a structural schema has no use for, or says otherwise."""
+_ORDER: Final = ("description", "type", "default", "enum", "required", "properties", "items")
+
+
+def structural(schema: Mapping[str, Any]) -> Schema:
+    """Return the structural form of a whole JSON schema.
+
+    Args:
+        schema: What `model_json_schema(by_alias=True)` gives: references into `$defs`, `anyOf` with null for what may
+            be left out. A null needs no word here, as the API server takes it for an absent field.
+    """
+    return _converted(schema, schema.get("$defs", {}))
+
+
+def _converted(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    merged = _resolved(schema, definitions)
+    converted = {key: value for key, value in merged.items() if key not in _DROPPED}
+    if merged.get("x-kubernetes-int-or-string"):
+        converted["anyOf"] = merged["anyOf"]
+    if "const" in merged:
+        converted["enum"] = [merged["const"]]
+    if "properties" in merged:
+        converted["properties"] = {name: _converted(value, definitions) for name, value in merged["properties"].items()}
+    if "items" in merged:
+        converted["items"] = _converted(merged["items"], definitions)
+    _set_default(converted)
+    _flatten_description(converted)
+    return {key: converted[key] for key in sorted(converted, key=_rank)}
+
+
+def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    """Follow references and drop the null from a choice; what stands beside them wins."""
+    beside = {key: value for key, value in schema.items() if key not in {"$ref", "anyOf"}}
+    if "$ref" in schema:
+        return _resolved(definitions[schema["$ref"].rpartition("/")[2]], definitions) | beside
+    if "anyOf" not in schema or schema.get("x-kubernetes-int-or-string"):
+        return dict(schema)
+    (choice,) = [option for option in schema["anyOf"] if option != {"type": "null"}]
+    return _resolved(choice, definitions) | beside
+
+
+def _set_default(schema: Schema) -> None:
+    """Leave out what is absent by default; an object's default is empty, as its fields have theirs."""
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    elif isinstance(schema.get("default"), dict):
+        schema["default"] = {}
+
+
+def _flatten_description(schema: Schema) -> None:
+    if "description" in schema:
+        schema["description"] = " ".join(schema["description"].split())
+
+
+def _rank(key: str) -> tuple[int, str]:
+    return (_ORDER.index(key), "") if key in _ORDER else (len(_ORDER), key)

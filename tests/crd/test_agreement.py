@@ -1,0 +1,159 @@
+"""Random pipelines: what the model takes the API server takes, and what one refuses the other refuses."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from hypothesis import HealthCheck, example, given, note, settings
+from hypothesis import strategies as st
+
+from crds.definition import definition
+from k2_core.errors import SpecError
+from k2_core.quantity import quantity_value
+from k2_core.spec import parse_pipeline
+from support.crd_api import SMALLEST, Document, PipelineApi
+
+SPEC: Final[Document] = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+SECRET: Final = SPEC["properties"]["query"]["properties"]["apiKeySecret"]
+LONGEST_LIST: Final = 3
+QUICK: Final = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+ANYTHING: Final = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 10**12),
+    # JSON has one kind of number: whether 2.0 is a whole one is for the writer of the file to decide.
+    st.floats(-1, 10**6, allow_nan=False).filter(lambda value: not value.is_integer()),
+    st.sampled_from(["", "a", "A", "a b", "-", "1", "Off", "s3://", "http://a", "é", "x" * 2_000]),
+    st.just([]),
+    st.just({}),
+    st.just({"unknown": 1}),
+)
+
+
+def values(schema: Document) -> st.SearchStrategy[Any]:
+    """Documents that fit a schema, but for rules."""
+    match schema.get("type"):
+        case "array":
+            items = values(schema["items"])
+            return st.lists(items, min_size=schema["minItems"], max_size=LONGEST_LIST, unique_by=by_name)
+        case "object":
+            return objects(schema)
+        case _:
+            return scalars(schema)
+
+
+def by_name(item: Document) -> str:
+    return str(item["name"])
+
+
+def scalars(schema: Document) -> st.SearchStrategy[Any]:
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return st.integers(0, 10**9) | st.from_regex(schema["pattern"], fullmatch=True)
+    match schema["type"]:
+        case "boolean":
+            return st.booleans()
+        case "string":
+            texts = st.from_regex(schema["pattern"], fullmatch=True)
+            return texts.filter(lambda text: len(text) <= schema["maxLength"])
+        case number:
+            kind = st.integers if number == "integer" else st.floats
+            return kind(schema["minimum"], schema["maximum"])
+
+
+def objects(schema: Document) -> st.SearchStrategy[Any]:
+    required = {name: values(schema["properties"][name]) for name in schema.get("required", ())}
+    optional = {name: values(part) for name, part in schema["properties"].items() if name not in required}
+    return st.fixed_dictionaries(required, optional=optional).map(by_the_rules)
+
+
+def by_the_rules(part: Document) -> Document:
+    """Turn what fits the schema into what fits the rules too."""
+    if "uri" in part or "uriSecret" in part or part.keys() == {"type"} or not part:
+        return catalog(part)
+    if "requests" in part and "limits" in part:
+        return part | {"requests": {kind: amount for kind, amount in part["requests"].items() if below(part, kind)}}
+    if "caSecret" in part:
+        return part | {"enabled": True}
+    if not str(part.get("warehouse", "s3://")).startswith("s3://"):
+        return {key: value for key, value in part.items() if key != "s3"}
+    return part
+
+
+def catalog(part: Document) -> Document:
+    """Exactly one of the two, of the type's kind and without a password; other empty parts stay as they are."""
+    if "uri" not in part:
+        return part
+    kind = part.get("type", "sql")
+    return {"type": kind, "uri": "https://catalog" if kind == "rest" else "postgresql+psycopg://k2@db/k2"}
+
+
+def below(part: Document, kind: str) -> bool:
+    limit = part["limits"].get(kind)
+    return limit is None or quantity_value(str(part["requests"][kind])) <= quantity_value(str(limit))
+
+
+def pipeline(spec: Document) -> Document:
+    if "catalog" in spec.get("storage", {}) and not spec["storage"]["catalog"].keys() & {"uri", "uriSecret"}:
+        spec["storage"]["catalog"]["uriSecret"] = {"name": "catalog", "key": "uri"}
+    return {**SMALLEST, "spec": spec}
+
+
+PIPELINES: Final = values(SPEC).map(pipeline)
+
+
+def taken(document: Document) -> bool:
+    try:
+        parse_pipeline(document)
+    except SpecError as error:
+        note(f"the model: {error}")
+        return False
+    return True
+
+
+@QUICK
+@given(document=PIPELINES)
+def test_what_fits_is_taken_by_both(document: Document, api: PipelineApi) -> None:
+    answer = api.judge(document)
+    assert answer.accepted, answer.message
+    assert taken(document)
+    assert parse_pipeline(answer.document).spec == parse_pipeline(document).spec
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of everything below a node."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(deeper for key, child in children for deeper in places(child, (*path, key)))]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Document:
+    """A pipeline with one value replaced, removed or added."""
+    document = copy.deepcopy(draw(PIPELINES))
+    *parents, last = draw(st.sampled_from(places(document["spec"])[1:]))
+    node = document["spec"]
+    for part in parents:
+        node = node[part]
+    match draw(st.sampled_from(["replace", "remove", "add"])):
+        case "replace":
+            node[last] = draw(ANYTHING)
+        case "remove":
+            del node[last]
+        case "add" if isinstance(node, list):
+            node.append(copy.deepcopy(node[last]))
+        case "add":
+            node["more"] = draw(ANYTHING)
+    return document
+
+
+@QUICK
+@given(document=damaged())
+@example(document={**SMALLEST, "spec": {"ingestion": [None]}})
+def test_both_say_the_same_of_what_is_damaged(document: Document, api: PipelineApi) -> None:
+    answer = api.judge(document)
+    note(f"the API server: {answer.message}")
+    assert answer.accepted == taken(document)

@@ -1,0 +1,321 @@
+"""One table of K2Pipelines for the model and for the API server: what both accept, what both refuse and by which field.
+
+Each case is a patch, in YAML, to the smallest pipeline. `rule` is a part of the CEL rule that a case is about: a test
+finds rules without an accepted and a refused case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+from support.crd_api import SMALLEST, Document, patched
+
+_STORAGE: Final = "storage: {warehouse: 's3://lake/w', catalog: {uri: 'postgresql://db/k2'}"
+_S3: Final = "accessKeySecret: {name: s3, key: id}, secretKeySecret: {name: s3, key: secret}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A document and the verdict.
+
+    Args:
+        id: What is particular to it.
+        patch: Of the smallest pipeline's spec; of the whole document where it starts with `metadata:`.
+        field: The path that is refused; None for an accepted document.
+        rule: Part of the CEL rule that it is about, if any.
+    """
+
+    id: str
+    patch: str
+    field: str | None = None
+    rule: str | None = None
+
+    @property
+    def document(self) -> Document:
+        """The whole pipeline."""
+        patch = yaml.safe_load(self.patch)
+        return patched(SMALLEST, patch if set(patch) <= {"metadata", "status"} else {"spec": patch})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A pipeline, what it becomes, and the field that forbids it; None where it may."""
+
+    id: str
+    before: str
+    after: str
+    field: str | None = None
+    rule: str | None = None
+
+    @property
+    def documents(self) -> tuple[Document, Document]:
+        """Before and after."""
+        old, new = (patched(SMALLEST, {"spec": yaml.safe_load(text)}) for text in (self.before, self.after))
+        return old, new
+
+
+def _source(more: str) -> str:
+    return f"ingestion: [{{name: binance, venue: binance, symbols: [{{name: BTCUSDT}}], {more}}}]"
+
+
+def _resources(part: str, resources: str) -> str:
+    return f"{part}: {{resources: {resources}}}"
+
+
+CASES: Final = (
+    Case("smallest", "{}"),
+    Case("nulls-are-absent", "{kafka: null, sink: null}"),
+    Case("status-is-not-judged-as-spec", "status: {phase: Running}"),
+    Case("name-too-long", f"metadata: {{name: {'a' * 51}}}", "metadata.name"),
+    Case("name-starts-with-a-digit", "metadata: {name: 1a}", "metadata.name"),
+    Case("unknown-key", "{sinc: {}}", "spec.sinc"),
+    Case("unknown-key-inside", "{sink: {interval: 3}}", "spec.sink.interval"),
+    Case("unknown-key-in-a-list", _source("prio: low"), "spec.ingestion[0].prio"),
+    Case("namespace", "{namespace: test_1}"),
+    Case("namespace-upper-case", "{namespace: Market}", "spec.namespace"),
+    Case("namespace-number", "{namespace: 5}", "spec.namespace"),
+    Case("suspended", "{suspend: true}"),
+    Case("suspend-as-text", "{suspend: 'yes'}", "spec.suspend"),
+    Case("delete", "{deletionPolicy: Delete}"),
+    Case("delete-lower-case", "{deletionPolicy: delete}", "spec.deletionPolicy"),
+    Case("no-ingestion", "{ingestion: null}", "spec.ingestion"),
+    Case("empty-ingestion", "{ingestion: []}", "spec.ingestion"),
+    Case("ingestion-as-mapping", "{ingestion: {name: a}}", "spec.ingestion"),
+    Case(
+        "two-sources",
+        "ingestion: [{name: a, venue: binance, symbols: [{name: A}]}, {name: b, venue: binance, symbols: [{name: A}]}]",
+    ),
+    Case(
+        "two-sources-of-one-name",
+        "ingestion: [{name: a, venue: binance, symbols: [{name: A}]}, {name: a, venue: binance, symbols: [{name: B}]}]",
+        "spec.ingestion[1]",
+    ),
+    Case(
+        "too-many-sources",
+        yaml.safe_dump(
+            {"ingestion": [{"name": f"a{n}", "venue": "binance", "symbols": [{"name": "A"}]} for n in range(51)]}
+        ),
+        "spec.ingestion",
+    ),
+    Case("source-name", _source("name: a_b"), "spec.ingestion[0].name"),
+    Case("no-venue", "ingestion: [{name: a, symbols: [{name: A}]}]", "spec.ingestion[0].venue"),
+    Case("venue", _source("venue: kraken"), "spec.ingestion[0].venue"),
+    Case("market", _source("market: futures"), "spec.ingestion[0].market"),
+    Case("asset-class", _source("assetClass: fx"), "spec.ingestion[0].assetClass"),
+    Case("own-exchange", _source("url: 'ws://127.0.0.1:9443', restUrl: 'http://[::1]:8080'")),
+    Case("url-with-a-path", _source("url: 'wss://x/ws'"), "spec.ingestion[0].url"),
+    Case("url-of-another-protocol", _source("url: 'http://x'"), "spec.ingestion[0].url"),
+    Case("rest-url", _source("restUrl: 'ftp://x'"), "spec.ingestion[0].restUrl"),
+    Case("no-symbols", _source("symbols: []"), "spec.ingestion[0].symbols"),
+    Case("symbol-twice", _source("symbols: [{name: A}, {name: A}]"), "spec.ingestion[0].symbols[1]"),
+    Case("symbol-lower-case", _source("symbols: [{name: btc}]"), "spec.ingestion[0].symbols[0].name"),
+    Case("symbol-as-text", _source("symbols: [BTCUSDT]"), "spec.ingestion[0].symbols[0]"),
+    Case("priority", _source("symbols: [{name: A, priority: high}]"), "spec.ingestion[0].symbols[0].priority"),
+    Case("partitions-0", _source("partitions: 0"), "spec.ingestion[0].partitions"),
+    Case("partitions-as-text", _source("partitions: '4'"), "spec.ingestion[0].partitions"),
+    Case("partitions-too-many", _source("partitions: 1001"), "spec.ingestion[0].partitions"),
+    Case("thresholds", _source("gapThresholdIds: 5, silenceThresholdSeconds: 1")),
+    Case("gap-threshold-0", _source("gapThresholdIds: 0"), "spec.ingestion[0].gapThresholdIds"),
+    Case("silence-over-a-day", _source("silenceThresholdSeconds: 86401"), "spec.ingestion[0].silenceThresholdSeconds"),
+    Case("bootstrap", "kafka: {bootstrapServers: 'a:9092,[::1]:9092'}"),
+    Case("no-bootstrap", "kafka: {}", "spec.kafka.bootstrapServers"),
+    Case("bootstrap-without-a-port", "kafka: {bootstrapServers: kafka}", "spec.kafka.bootstrapServers"),
+    Case("replication", "kafka: {bootstrapServers: 'a:1', replicationFactor: 0}", "spec.kafka.replicationFactor"),
+    Case("registry", "kafka: {bootstrapServers: 'a:1', schemaRegistryUrl: 'http://r:8081/apis/ccompat/v7'}"),
+    Case(
+        "registry-with-login",
+        "kafka: {bootstrapServers: 'a:1', schemaRegistryUrl: 'http://u:p@r'}",
+        "spec.kafka.schemaRegistryUrl",
+    ),
+    Case("tls-off", "kafka: {bootstrapServers: 'a:1', tls: {enabled: false}}", rule="self.enabled ||"),
+    Case(
+        "tls-with-ca",
+        "kafka: {bootstrapServers: 'a:1', tls: {caSecret: {name: kafka.ca, key: ca.crt}}}",
+        rule="self.enabled ||",
+    ),
+    Case(
+        "ca-without-tls",
+        "kafka: {bootstrapServers: 'a:1', tls: {enabled: false, caSecret: {name: a, key: b}}}",
+        "spec.kafka.tls.caSecret",
+        "self.enabled ||",
+    ),
+    Case(
+        "sasl-mechanism",
+        "kafka: {bootstrapServers: 'a:1', sasl: {mechanism: GSSAPI, usernameSecret: {name: a, key: b}, "
+        "passwordSecret: {name: a, key: b}}}",
+        "spec.kafka.sasl.mechanism",
+    ),
+    Case(
+        "sasl-without-password",
+        "kafka: {bootstrapServers: 'a:1', sasl: {mechanism: PLAIN, usernameSecret: {name: a, key: b}}}",
+        "spec.kafka.sasl.passwordSecret",
+    ),
+    Case("sql", _STORAGE + "}", rule="has(self.uri) != has(self.uriSecret)"),
+    Case("sql-on-disk", "storage: {warehouse: 'file:///w', catalog: {uri: 'sqlite:////c.db'}}", rule="== 'rest'"),
+    Case("rest", "storage: {warehouse: 's3://w1', catalog: {type: rest, uri: 'https://c/x'}}", rule="== 'rest'"),
+    Case(
+        "uri-in-a-secret",
+        "storage: {warehouse: 's3://w1', catalog: {type: rest, uriSecret: {name: a, key: b}}}",
+        rule="has(self.uri) != has(self.uriSecret)",
+    ),
+    Case("no-catalog", "storage: {warehouse: 's3://w1'}", "spec.storage.catalog"),
+    Case("no-warehouse", "storage: {catalog: {uri: 'postgresql://db'}}", "spec.storage.warehouse"),
+    Case("warehouse-path", _STORAGE.replace("s3://lake/w", "/w") + "}", "spec.storage.warehouse"),
+    Case(
+        "no-uri", "storage: {warehouse: 's3://w1', catalog: {}}", "spec.storage.catalog.uri", "!= has(self.uriSecret)"
+    ),
+    Case(
+        "uri-and-secret",
+        "storage: {warehouse: 's3://w1', catalog: {uri: 'postgresql://db', uriSecret: {name: a, key: b}}}",
+        "spec.storage.catalog.uri",
+        "!= has(self.uriSecret)",
+    ),
+    Case("catalog-type", "storage: {warehouse: 's3://w1', catalog: {type: hive}}", "spec.storage.catalog.type"),
+    Case(
+        "http-for-sql",
+        "storage: {warehouse: 's3://w1', catalog: {uri: 'http://c'}}",
+        "spec.storage.catalog.uri",
+        "== 'rest'",
+    ),
+    Case(
+        "sql-for-rest",
+        "storage: {warehouse: 's3://w1', catalog: {type: rest, uri: 'postgresql://db'}}",
+        "spec.storage.catalog.uri",
+        "== 'rest'",
+    ),
+    Case("user-in-the-uri", "storage: {warehouse: 's3://w1', catalog: {uri: 'postgresql://k2@db'}}", rule="password="),
+    Case(
+        "password-in-the-uri",
+        "storage: {warehouse: 's3://w1', catalog: {uri: 'postgresql://k2:pw@db'}}",
+        "spec.storage.catalog.uri",
+        "password=",
+    ),
+    Case(
+        "password-as-option",
+        "storage: {warehouse: 's3://w1', catalog: {uri: 'postgresql://db?password=pw'}}",
+        "spec.storage.catalog.uri",
+        "password=",
+    ),
+    Case("s3", f"{_STORAGE}, s3: {{endpoint: 'http://s3:9000', {_S3}}}}}", rule="startsWith('s3://')"),
+    Case("s3-endpoint-path", f"{_STORAGE}, s3: {{endpoint: 'http://s3/x', {_S3}}}}}", "spec.storage.s3.endpoint"),
+    Case("s3-without-keys", f"{_STORAGE}, s3: {{accessKeySecret: {{name: a, key: b}}}}}}", "secretKeySecret"),
+    Case("s3-region", f"{_STORAGE}, s3: {{region: EU, {_S3}}}}}", "spec.storage.s3.region"),
+    Case(
+        "s3-for-disk",
+        f"storage: {{warehouse: 'file:///w', catalog: {{uri: 'sqlite:///c'}}, s3: {{{_S3}}}}}",
+        "spec.storage.s3",
+        "startsWith('s3://')",
+    ),
+    Case("retention", _STORAGE + ", retentionDays: 1}"),
+    Case("retention-0", _STORAGE + ", retentionDays: 0}", "spec.storage.retentionDays"),
+    Case("redis", "redis: {address: 'redis:6379', tls: true, passwordSecret: {name: a, key: b}}"),
+    Case("redis-url", "redis: {address: 'redis://redis:6379'}", "spec.redis.address"),
+    Case("secret-name", "query: {apiKeySecret: {name: A, key: b}}", "spec.query.apiKeySecret.name"),
+    Case("secret-key", "query: {apiKeySecret: {name: a, key: 'b/c'}}", "spec.query.apiKeySecret.key"),
+    Case("secret-without-key", "query: {apiKeySecret: {name: a}}", "spec.query.apiKeySecret.key"),
+    Case("sinks-0", "sink: {replicas: 0}", "spec.sink.replicas"),
+    Case("sinks-101", "sink: {replicas: 101}", "spec.sink.replicas"),
+    Case("interval-half", "sink: {commitIntervalSeconds: 0.5}"),
+    Case("interval-too-short", "sink: {commitIntervalSeconds: 0.4}", "spec.sink.commitIntervalSeconds"),
+    Case("commit-records", "sink: {commitRecords: 999}", "spec.sink.commitRecords"),
+    Case("compression-level", "sink: {compressionLevel: 20}", "spec.sink.compressionLevel"),
+    Case("query-mode", "query: {mode: distributed}", "spec.query.mode"),
+    Case("port", "query: {port: 80}", "spec.query.port"),
+    Case("port-as-text", "query: {port: '8000'}", "spec.query.port"),
+    Case("tail", "query: {tailMaxBytes: 1}", "spec.query.tailMaxBytes"),
+    Case("commit-lag", "query: {commitLagSeconds: 0}", "spec.query.commitLagSeconds"),
+    Case(
+        "resources",
+        _resources("sink", "{requests: {cpu: 500m, memory: 1Gi}, limits: {cpu: 2, memory: 1073741824}}"),
+        rule="self.requests.memory",
+    ),
+    Case("cpu-within", _resources("query", "{requests: {cpu: 1000m}, limits: {cpu: 1}}"), rule="self.requests.cpu"),
+    Case(
+        "cpu-above",
+        _resources("sink", "{requests: {cpu: 1001m}, limits: {cpu: 1}}"),
+        "spec.sink.resources.requests.cpu",
+        "self.requests.cpu",
+    ),
+    Case(
+        "memory-above",
+        _source("resources: {requests: {memory: 1Gi}, limits: {memory: 1G}}"),
+        "spec.ingestion[0].resources.requests.memory",
+        "self.requests.memory",
+    ),
+    Case("quantity", _resources("query", "{limits: {cpu: lots}}"), "spec.query.resources.limits.cpu"),
+    Case("quantity-negative", _resources("query", "{limits: {cpu: -1}}"), "spec.query.resources.limits.cpu"),
+    Case("quantity-fraction", _resources("query", "{limits: {cpu: 0.5}}"), "spec.query.resources.limits.cpu"),
+    Case("quantity-of-gpus", _resources("query", "{limits: {gpu: 1}}"), "spec.query.resources.limits.gpu"),
+    Case("schedule", "maintenance: {schedule: '0 3 * * *'}"),
+    Case("schedule-in-words", "maintenance: {schedule: daily}", "spec.maintenance.schedule"),
+    Case("modes", "{scaling: {mode: Recommend}, degradation: {mode: 'Off'}}"),
+    Case("scaling-mode", "scaling: {mode: 'On'}", "spec.scaling.mode"),
+    Case("bare-off", "degradation: {mode: Off}", "spec.degradation.mode"),
+)
+
+_SQL_SECRET: Final = "storage: {warehouse: 's3://lake/w', catalog: {uriSecret: {name: a, key: b}}}"  # noqa: S105
+
+CHANGES: Final = (
+    Change("namespace-stays", "{namespace: a}", "{namespace: a, suspend: true}", rule="self == oldSelf"),
+    Change("namespace-changes", "{namespace: a}", "{namespace: b}", "spec.namespace", "self == oldSelf"),
+    Change("namespace-from-its-default", "{}", "{namespace: b}", "spec.namespace"),
+    Change("partitions-grow", _source("partitions: 4"), _source("partitions: 8"), rule="self >= oldSelf"),
+    Change(
+        "partitions-shrink",
+        _source("partitions: 8"),
+        _source("partitions: 4"),
+        "spec.ingestion[0].partitions",
+        "self >= oldSelf",
+    ),
+    Change(
+        "partitions-shrink-by-default",
+        _source("partitions: 51"),
+        _source("market: spot"),
+        "spec.ingestion[0].partitions",
+    ),
+    Change(
+        "partitions-are-compared-by-name",
+        "ingestion: [{name: a, venue: binance, partitions: 8, symbols: [{name: A}]}, "
+        "{name: b, venue: binance, partitions: 4, symbols: [{name: A}]}]",
+        "ingestion: [{name: b, venue: binance, partitions: 4, symbols: [{name: A}]}, "
+        "{name: a, venue: binance, partitions: 8, symbols: [{name: A}]}]",
+    ),
+    Change("source-goes", _source("partitions: 8"), "ingestion: [{name: b, venue: binance, symbols: [{name: A}]}]"),
+    Change("storage-stays", _STORAGE + "}", _STORAGE + ", retentionDays: 3}", rule="has(oldSelf.storage)"),
+    Change("storage-comes", "{}", _STORAGE + "}", "spec.storage", "has(oldSelf.storage)"),
+    Change("storage-goes", _STORAGE + "}", "{}", "spec.storage", "has(oldSelf.storage)"),
+    Change(
+        "warehouse",
+        _STORAGE + "}",
+        _STORAGE.replace("lake/w", "lake/v") + "}",
+        "spec.storage.warehouse",
+        "self == oldSelf",
+    ),
+    Change(
+        "catalog-type",
+        "storage: {warehouse: 's3://w1', catalog: {uriSecret: {name: a, key: b}}}",
+        "storage: {warehouse: 's3://w1', catalog: {type: rest, uriSecret: {name: a, key: b}}}",
+        "spec.storage.catalog.type",
+        "self == oldSelf",
+    ),
+    Change("uri-stays", _STORAGE + "}", _STORAGE + "}", rule="self.uri == oldSelf.uri"),
+    Change(
+        "uri-changes",
+        _STORAGE + "}",
+        _STORAGE.replace("db/k2", "db/k3") + "}",
+        "spec.storage.catalog.uri",
+        "self.uri == oldSelf.uri",
+    ),
+    Change("uri-into-a-secret", _STORAGE + "}", _SQL_SECRET, "spec.storage.catalog.uri", "self.uri == oldSelf.uri"),
+    Change("credentials-are-rotated", _SQL_SECRET, _SQL_SECRET.replace("name: a", "name: c")),
+    Change("brokers-are-renamed", "kafka: {bootstrapServers: 'a:1'}", "kafka: {bootstrapServers: 'b:1'}"),
+    Change(
+        "s3-moves",
+        f"{_STORAGE}, s3: {{endpoint: 'http://a', {_S3}}}}}",
+        f"{_STORAGE}, s3: {{endpoint: 'http://b', {_S3}}}}}",
+    ),
+    Change("replicas", "sink: {replicas: 3}", "sink: {replicas: 1}"),
+)
