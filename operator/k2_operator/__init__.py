@@ -1,0 +1,1 @@
+"""The Kubernetes operator: makes K2Pipelines run."""

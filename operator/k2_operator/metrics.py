@@ -1,0 +1,91 @@
+"""The operator's figures, `k2_operator_*`. A figure that is unknown is absent, never 0."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from k2_core.metrics import LATENCY_BUCKETS_S
+from k2_operator.store import Key
+
+_PIPELINE: Final = ("namespace", "pipeline")
+
+
+class OperatorMetrics:
+    """All metrics of one operator.
+
+    Args:
+        registry: Where they are shown.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.duration = Histogram(
+            "k2_operator_reconcile_duration_seconds",
+            "From the wake-up of a pipeline to the end of its reconcile",
+            registry=registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
+        self.reconciles = Counter("k2_operator_reconciles", "Reconciles by outcome", ("outcome",), registry=registry)
+        self.requests = Counter(
+            "k2_operator_api_requests", "Requests to the API server", ("verb", "code"), registry=registry
+        )
+        self.watch_age = Gauge(
+            "k2_operator_watch_age_seconds", "Since the oldest watch last gave a sign of life", registry=registry
+        )
+        self.pipelines = Gauge("k2_operator_pipelines", "Pipelines by phase", ("phase",), registry=registry)
+        self.unread = Gauge(
+            "k2_operator_pipeline_unread_lag_records", "Records that no sink has read", _PIPELINE, registry=registry
+        )
+        self.uncommitted = Gauge(
+            "k2_operator_pipeline_uncommitted_lag_records", "Records not in the table", _PIPELINE, registry=registry
+        )
+        self.committed_age = Gauge(
+            "k2_operator_pipeline_committed_age_seconds", "Since the last commit", _PIPELINE, registry=registry
+        )
+        self.condition = Gauge(
+            "k2_operator_pipeline_condition",
+            "1 if the condition is True, 0 if False, absent if unknown",
+            (*_PIPELINE, "type"),
+            registry=registry,
+        )
+        self._phases: dict[Key, str] = {}
+        self._conditions: dict[Key, set[str]] = {}
+
+    def show_phase(self, key: Key, phase: str) -> None:
+        """Count a pipeline under its phase."""
+        if self._phases.get(key) != phase:
+            self._uncount(key)
+            self._phases[key] = phase
+            self.pipelines.labels(phase).inc()
+
+    def show_conditions(self, key: Key, conditions: dict[str, bool | None]) -> None:
+        """Show a pipeline's conditions; None is unknown."""
+        shown = self._conditions.setdefault(key, set())
+        for kind, value in conditions.items():
+            if value is not None:
+                self.condition.labels(*key, kind).set(float(value))
+                shown.add(kind)
+            elif kind in shown:
+                self.condition.remove(*key, kind)
+                shown.discard(kind)
+
+    def show(self, gauge: Gauge, key: Key, value: float | None) -> None:
+        """Show a figure of a pipeline, or take it away."""
+        if value is not None:
+            gauge.labels(*key).set(value)
+        else:
+            gauge.remove(*key)
+
+    def forget(self, key: Key) -> None:
+        """Take away everything of a pipeline that is gone."""
+        self._uncount(key)
+        self._phases.pop(key, None)
+        for kind in self._conditions.pop(key, set()):
+            self.condition.remove(*key, kind)
+        for gauge in (self.unread, self.uncommitted, self.committed_age):
+            self.show(gauge, key, None)
+
+    def _uncount(self, key: Key) -> None:
+        if (phase := self._phases.get(key)) is not None:
+            self.pipelines.labels(phase).dec()

@@ -1,0 +1,93 @@
+"""One K2Pipeline as the operator needs it: the spec with the operator's defaults, and which secrets it asks for.
+
+Made from the object that the API server holds, by `reconcile` and the command `render`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from k2_core.errors import SpecError
+from k2_core.spec import KafkaSpec, Pipeline, SecretKeyRef, StorageSpec, parse_pipeline
+from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
+from k2_core.types import TopicName
+from k2_operator.config import OperatorConfig
+from k2_operator.names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A pipeline with everything filled in.
+
+    Args:
+        pipeline: As the user wrote it.
+        kafka: The pipeline's own, or the operator's default.
+        storage: The pipeline's own, or the operator's default.
+        api_keys: Where the API's keys are, the same; None means that there are none, and the API opens for nobody.
+    """
+
+    pipeline: Pipeline
+    kafka: KafkaSpec
+    storage: StorageSpec
+    api_keys: SecretKeyRef | None
+
+    @property
+    def names(self) -> Names:
+        """The children's names."""
+        return Names(self.pipeline.metadata.name)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the resource and all its children."""
+        return self.pipeline.metadata.namespace
+
+    def topics(self) -> dict[TopicName, int]:
+        """Return the topics that have to exist and their partitions, dead letters included."""
+        wanted = self.pipeline.trades_topics()
+        return wanted | {dead_letter_topic(topic): DEAD_LETTER_PARTITIONS for topic in wanted}
+
+    def secrets(self) -> dict[str, SecretKeyRef]:
+        """Return every secret key that the pipeline refers to, by the field that does."""
+        return dict(_kafka_secrets(self.kafka)) | dict(_storage_secrets(self.storage)) | dict(self._query_secrets())
+
+    def _query_secrets(self) -> Iterator[tuple[str, SecretKeyRef]]:
+        if self.api_keys is not None:
+            yield "spec.query.apiKeySecret", self.api_keys
+
+
+def effective(body: Mapping[str, Any], config: OperatorConfig) -> Effective:
+    """Return a pipeline with the operator's defaults.
+
+    Args:
+        body: The resource, as the API server or a file has it.
+        config: The operator's.
+
+    Raises:
+        SpecError: The resource is wrong, or names no Kafka or storage where the operator has no default.
+    """
+    pipeline = parse_pipeline(body)
+    kafka = pipeline.spec.kafka or config.defaults.kafka
+    storage = pipeline.spec.storage or config.defaults.storage
+    if kafka is None:
+        raise SpecError("spec.kafka", "nothing, and no default in the operator's configuration", "bootstrapServers")
+    if storage is None:
+        raise SpecError("spec.storage", "nothing, and no default in the operator's configuration", "a catalog")
+    return Effective(pipeline, kafka, storage, pipeline.spec.query.api_key_secret or config.defaults.api_key_secret)
+
+
+def _kafka_secrets(kafka: KafkaSpec) -> Iterator[tuple[str, SecretKeyRef]]:
+    if kafka.tls is not None and kafka.tls.enabled and kafka.tls.ca_secret is not None:
+        yield "spec.kafka.tls.caSecret", kafka.tls.ca_secret
+    if kafka.sasl is not None:
+        yield "spec.kafka.sasl.usernameSecret", kafka.sasl.username_secret
+        yield "spec.kafka.sasl.passwordSecret", kafka.sasl.password_secret
+
+
+def _storage_secrets(storage: StorageSpec) -> Iterator[tuple[str, SecretKeyRef]]:
+    if storage.catalog.uri_secret is not None:
+        yield "spec.storage.catalog.uriSecret", storage.catalog.uri_secret
+    if storage.s3 is not None:
+        yield "spec.storage.s3.accessKeySecret", storage.s3.access_key_secret
+        yield "spec.storage.s3.secretKeySecret", storage.s3.secret_key_secret

@@ -1,0 +1,105 @@
+"""Which of a pipeline's parts may run now: the order of stopping, decided from what is observed and nothing else.
+
+    running ──(suspend or delete)──▶ ingestion stops ──▶ the sink drains ──▶ the sink stops ──▶ the query service stops
+       ▲                                                                                                 │
+       └────(suspend: false)───── suspended ◀──(suspend)───────────────────────────────(delete)──▶ children go ─▶ gone
+
+Called by `reconcile`. Nothing is remembered from one call to the next, so the operator may die at any step. Pure.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Step(enum.Enum):
+    """Where a pipeline stands between running and gone."""
+
+    RUN = "Run"
+    STOP_INGEST = "StoppingIngestion"
+    DRAIN = "Draining"
+    STOP_SINK = "StoppingSink"
+    STOP_QUERY = "StoppingQuery"
+    SUSPENDED = "Suspended"
+    REMOVE = "RemovingChildren"
+    RELEASE = "Released"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is observed of one pipeline.
+
+    Args:
+        deleting: Whether it is being deleted.
+        suspend: Whether it is to be suspended.
+        skip_drain: Somebody said that the drain is to be skipped, or Kubernetes deletes the children itself.
+        ran: Whether it ever ran: its status says so, or its sink is there. What never ran has nothing to drain.
+        was_suspended: Whether its status says that it is suspended already.
+        ingest_gone: No ingest is asked for and no pod of one is left.
+        sink_gone: The same of the sink.
+        query_gone: The same of the query service.
+        children_gone: No child is left at all.
+        drained: Whether everything in the log at the time the ingest ended is in the table; None means unknown.
+    """
+
+    deleting: bool
+    suspend: bool
+    skip_drain: bool
+    ran: bool
+    was_suspended: bool
+    ingest_gone: bool
+    sink_gone: bool
+    query_gone: bool
+    children_gone: bool
+    drained: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What may run.
+
+    Args:
+        step: Where the pipeline stands.
+        ingest: Whether its ingests run.
+        sink: Whether its sinks run.
+        query: Whether its query service runs.
+    """
+
+    step: Step
+    ingest: bool
+    sink: bool
+    query: bool
+
+
+def plan(standing: Standing) -> Plan:
+    """Return the one step that is due."""
+    if not (standing.deleting or standing.suspend):
+        return Plan(Step.RUN, ingest=True, sink=True, query=True)
+    if not standing.ingest_gone:
+        return Plan(Step.STOP_INGEST, ingest=False, sink=True, query=True)
+    if _must_drain(standing):
+        return Plan(Step.DRAIN, ingest=False, sink=True, query=True)
+    if not standing.sink_gone:
+        return Plan(Step.STOP_SINK, ingest=False, sink=False, query=True)
+    return _stopped(standing)
+
+
+def _must_drain(standing: Standing) -> bool:
+    """Whether the sink has to go on: unknown is no reason to stop it, a sink that is gone already may be needed again.
+
+    A suspended pipeline stays suspended: another pipeline may write to the same topic for as long as it likes.
+    """
+    if standing.skip_drain or not standing.ran or (standing.was_suspended and standing.sink_gone):
+        return False
+    return standing.drained is not True
+
+
+def _stopped(standing: Standing) -> Plan:
+    if not standing.query_gone:
+        step = Step.STOP_QUERY
+    elif not standing.deleting:
+        step = Step.SUSPENDED
+    else:
+        step = Step.RELEASE if standing.children_gone else Step.REMOVE
+    return Plan(step, ingest=False, sink=False, query=False)

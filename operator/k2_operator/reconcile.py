@@ -1,0 +1,222 @@
+"""One reconcile of one pipeline: look at what stands there, write what is due, have it reported.
+
+Called by the workers of `service`, never twice at once for a pipeline. Everything is decided from what is observed, so
+it may be cut off anywhere and begun again. It waits for the API server only; Kafka is looked at by `observe`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from k2_core.errors import SpecError
+from k2_operator.cluster import Cluster
+from k2_operator.config import OperatorConfig
+from k2_operator.errors import ApiRefusedError
+from k2_operator.names import DEPLOYMENT, FINALIZER, INGEST, PIPELINE, POD
+from k2_operator.observe import Observer
+from k2_operator.pipeline import Effective, effective
+from k2_operator.pipelines import Pipelines
+from k2_operator.plan import Step, plan
+from k2_operator.reporting import Reporter
+from k2_operator.resource import Resource
+from k2_operator.signals import Answer, Positions, reached
+from k2_operator.situation import (
+    Situation,
+    frozen,
+    is_gone,
+    manifests_due,
+    may_run,
+    no_longer_wanted,
+    question_for,
+    standing_of,
+    workloads_of,
+)
+from k2_operator.status import Refusal
+from k2_operator.store import Key, Place, Store, owner_uid
+from k2_operator.writing import Writer
+
+REFUSED_AGAIN_S: Final = 30.0
+STOPPING_AGAIN_S: Final = 5.0
+"""While a pipeline stops: its watches and looks wake it, and this is for what they miss."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a reconciler works with.
+
+    Args:
+        cluster: The API server.
+        pipelines: What users ask for.
+        store: What stands there.
+        writer: Writes children.
+        observer: Looks at Kafka and secrets.
+        reporter: Says what was found.
+        config: The operator's own.
+        wake_later: Has a pipeline reconciled again after so many seconds.
+        clock: Monotonic seconds.
+    """
+
+    cluster: Cluster
+    pipelines: Pipelines
+    store: Store
+    writer: Writer
+    observer: Observer
+    reporter: Reporter
+    config: OperatorConfig
+    wake_later: Callable[[Key, float], None]
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of a pipeline between reconciles. All of it may be lost: it is then learnt again."""
+
+    uid: str
+    ingest_gone_s: float | None = None
+    targets: Positions | None = None
+
+
+class Reconciler:
+    """Brings pipelines to what their users ask for.
+
+    Args:
+        parts: What it works with.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._memories: dict[Key, _Memory] = {}
+
+    async def reconcile(self, key: Key) -> None:
+        """Do what is due for one pipeline.
+
+        Raises:
+            K2Error: Something did not work and is to be tried again.
+        """
+        body = self._parts.pipelines.get(key)
+        if body is None:
+            self._forget(key)
+            return
+        resource = Resource.of(body)
+        if not resource.held:
+            if not resource.deleting:
+                await self._hold(resource)
+            return
+        situation = self._situation(body, resource)
+        refusals = await self._act(situation)
+        await self._parts.reporter.report(body, situation, refusals)
+        if situation.due.step is Step.RELEASE:
+            await self._release(resource)
+        elif situation.due.step not in {Step.RUN, Step.SUSPENDED}:
+            self._parts.wake_later(key, STOPPING_AGAIN_S)
+        elif refusals:
+            self._parts.wake_later(key, REFUSED_AGAIN_S)
+
+    def _forget(self, key: Key) -> None:
+        self._memories.pop(key, None)
+        self._parts.observer.forget(key)
+        self._parts.reporter.forget(key)
+
+    # What stands there.
+
+    def _situation(self, body: Mapping[str, Any], resource: Resource) -> Situation:
+        key = resource.key
+        if (memory := self._memories.get(key)) is None or memory.uid != resource.uid:
+            self._memories[key] = _Memory(resource.uid)
+        found, problem = self._effective(body)
+        children = [
+            (place, child)
+            for place, child in self._parts.store.of(key)
+            if place.kind == POD.name or owner_uid(child) == resource.uid
+        ]
+        fares = workloads_of(found, children)
+        answer = None
+        if found is not None:
+            question = question_for(found, resource, fares)
+            self._parts.observer.ask(key, question)
+            answer = self._parts.observer.answer(key, question)
+        ingest_gone = is_gone(fares, INGEST)
+        drained = self._drained(key, answer, ingest_gone=ingest_gone)
+        due = plan(standing_of(resource, children, fares, ingest_gone=ingest_gone, drained=drained))
+        return Situation(resource, found, problem, children, fares, answer, due)
+
+    def _effective(self, body: Mapping[str, Any]) -> tuple[Effective | None, str | None]:
+        try:
+            return effective(body, self._parts.config), None
+        except SpecError as error:
+            return None, str(error)
+
+    def _drained(self, key: Key, answer: Answer | None, *, ingest_gone: bool) -> bool | None:
+        """Whether the table holds everything that was in the log when no ingest was left; None while unknown.
+
+        The ends are taken once, as another pipeline may go on writing to the topic. A new operator takes later ones:
+        the sink reaches those too.
+        """
+        memory, now_s = self._memories[key], self._parts.clock()
+        if not ingest_gone:
+            memory.ingest_gone_s = memory.targets = None
+            return False
+        if memory.ingest_gone_s is None:
+            memory.ingest_gone_s = now_s
+            self._parts.observer.hurry(key)
+        if answer is None or answer.log is None or answer.at_s < memory.ingest_gone_s:
+            return None
+        if memory.targets is None:
+            memory.targets = answer.log.ends
+        return reached(answer.log.committed, memory.targets, answer.log.starts)
+
+    # What is due.
+
+    async def _act(self, situation: Situation) -> list[Refusal]:
+        due, resource = situation.due, situation.resource
+        if due.step in {Step.REMOVE, Step.RELEASE}:
+            places = [place for place, _ in situation.children if place.kind != POD.name]
+            await self._parts.writer.delete(places, resource.uid)
+            return []
+        manifests = manifests_due(situation, self._parts.config)
+        refusals = await self._parts.writer.write(manifests, resource.uid)
+        written = {(one["kind"], one["metadata"]["name"]) for one in manifests}
+        off = [
+            one.name
+            for one in situation.workloads
+            if not may_run(due, one.component) and (DEPLOYMENT.name, one.name) not in written
+        ]
+        await self._parts.writer.scale_down(off, resource.key.namespace, resource.uid)
+        if situation.effective is not None and not resource.deleting and not frozen(situation, manifests):
+            await self._parts.writer.delete(no_longer_wanted(situation, manifests), resource.uid)
+        return refusals + self._second_hands(situation)
+
+    def _second_hands(self, situation: Situation) -> list[Refusal]:
+        found = [
+            self._parts.writer.second_hand(Place(DEPLOYMENT.name, situation.resource.key.namespace, one.name))
+            for one in situation.workloads
+            if one.wanted > 0
+        ]
+        return [refusal for refusal in found if refusal is not None]
+
+    # The finalizer.
+
+    async def _hold(self, resource: Resource) -> None:
+        await self._set_finalizers(resource, [*resource.finalizers, FINALIZER])
+
+    async def _release(self, resource: Resource) -> None:
+        await self._set_finalizers(resource, [name for name in resource.finalizers if name != FINALIZER])
+        _log.info("released", extra={"pipeline": "/".join(resource.key)})
+
+    async def _set_finalizers(self, resource: Resource, finalizers: Sequence[str]) -> None:
+        metadata = {"uid": resource.uid, "resourceVersion": resource.version, "finalizers": list(finalizers)}
+        try:
+            body = await self._parts.cluster.merge(PIPELINE, *resource.key, {"metadata": metadata})
+        except ApiRefusedError as error:
+            if error.status not in {404, 409}:
+                raise
+            self._parts.wake_later(resource.key, 0.2)  # changed meanwhile: the watch brings what it is now
+        else:
+            if self._parts.pipelines.put(body):
+                self._parts.wake_later(resource.key, 0.0)

@@ -1,0 +1,1 @@
+"""From a pipeline to the Kubernetes objects that run it. Pure."""

@@ -1,0 +1,111 @@
+"""The environment of each component's container: `K2_*` variables, secrets by reference and never by value.
+
+Called by `deployments`. What each variable means is `k2_core.config`'s and the services' settings' to say. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from k2_core.spec import SecretKeyRef
+from k2_operator.names import METRICS_PORT, QUERY_PORT
+from k2_operator.pipeline import Effective
+
+PIPELINE_PATH: Final = "/etc/k2/pipeline.yaml"
+CA_FOLDER: Final = "/etc/k2/kafka-ca"
+CA_FILE: Final = "ca.crt"
+TERMINATION_PATH: Final = "/dev/termination-log"
+QUERY_CACHE_BYTES: Final = 1024**3
+"""Of data files of object storage, which the query service keeps in its /tmp."""
+
+Variable = dict[str, Any]
+
+
+def ingest_environment(effective: Effective, uid: str, source: str) -> list[Variable]:
+    """Return the variables of one source's ingest: Kafka only, it never sees the storage's secrets."""
+    plain = _service(uid) | {"K2_METRICS_PORT": str(METRICS_PORT), "K2_INGEST_SOURCE": source}
+    return _variables(plain | _kafka(effective), dict(_kafka_secrets(effective)))
+
+
+def sink_environment(effective: Effective, uid: str) -> list[Variable]:
+    """Return the sink's variables."""
+    plain = _service(uid) | {"K2_METRICS_PORT": str(METRICS_PORT)}
+    secrets = dict(_kafka_secrets(effective)) | dict(_storage_secrets(effective))
+    return _variables(plain | _kafka(effective) | _storage(effective), secrets)
+
+
+def query_environment(effective: Effective, uid: str) -> list[Variable]:
+    """Return the query service's variables."""
+    plain = _service(uid) | {"K2_PORT": str(QUERY_PORT), "K2_QUERY_CACHE_BYTES": str(QUERY_CACHE_BYTES)}
+    secrets = dict(_kafka_secrets(effective)) | dict(_storage_secrets(effective))
+    if effective.api_keys is not None:
+        secrets["K2_API_KEYS"] = effective.api_keys
+    return _variables(plain | _kafka(effective) | _storage(effective), secrets)
+
+
+def _service(uid: str) -> dict[str, str]:
+    return {
+        "K2_PIPELINE_FILE": PIPELINE_PATH,
+        "K2_PIPELINE_UID": uid,
+        "K2_LISTEN_HOST": "0.0.0.0",  # noqa: S104  # the pod's own address: the kubelet and Prometheus come from outside
+        "K2_TERMINATION_MESSAGE_PATH": TERMINATION_PATH,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _kafka(effective: Effective) -> dict[str, str]:
+    kafka = effective.kafka
+    found = {
+        "K2_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "K2_KAFKA_REPLICATION_FACTOR": str(kafka.replication_factor),
+        "K2_KAFKA_SECURITY_PROTOCOL": kafka.security_protocol,
+    }
+    if has_ca(effective):
+        found["K2_KAFKA_CA_FILE"] = f"{CA_FOLDER}/{CA_FILE}"
+    if kafka.sasl is not None:
+        found["K2_KAFKA_SASL_MECHANISM"] = kafka.sasl.mechanism
+    if kafka.schema_registry_url:
+        found["K2_SCHEMA_REGISTRY_URL"] = kafka.schema_registry_url
+    return found
+
+
+def has_ca(effective: Effective) -> bool:
+    """Whether pods mount a CA for Kafka."""
+    tls = effective.kafka.tls
+    return tls is not None and tls.enabled and tls.ca_secret is not None
+
+
+def _kafka_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
+    if (sasl := effective.kafka.sasl) is not None:
+        yield "K2_KAFKA_SASL_USERNAME", sasl.username_secret
+        yield "K2_KAFKA_SASL_PASSWORD", sasl.password_secret
+
+
+def _storage(effective: Effective) -> dict[str, str]:
+    storage = effective.storage
+    found = {"K2_CATALOG_TYPE": storage.catalog.type, "K2_WAREHOUSE": storage.warehouse}
+    if storage.catalog.uri is not None:
+        found["K2_CATALOG_URI"] = storage.catalog.uri
+    if storage.s3 is not None:
+        found["K2_S3_REGION"] = storage.s3.region
+        if storage.s3.endpoint is not None:
+            found["K2_S3_ENDPOINT"] = storage.s3.endpoint
+    return found
+
+
+def _storage_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
+    storage = effective.storage
+    if storage.catalog.uri_secret is not None:
+        yield "K2_CATALOG_URI", storage.catalog.uri_secret
+    if storage.s3 is not None:
+        yield "K2_S3_ACCESS_KEY", storage.s3.access_key_secret
+        yield "K2_S3_SECRET_KEY", storage.s3.secret_key_secret
+
+
+def _variables(plain: Mapping[str, str], secrets: Mapping[str, SecretKeyRef]) -> list[Variable]:
+    referred: list[Variable] = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": ref.name, "key": ref.key}}}
+        for name, ref in secrets.items()
+    ]
+    return [{"name": name, "value": value} for name, value in plain.items()] + referred

@@ -1,0 +1,82 @@
+"""NetworkPolicies: nothing comes in but to the port that answers, nothing goes out but to what the pipeline names.
+
+Addresses of Kafka, storage and exchanges are names that move, and a policy knows only numbers, so egress is by port.
+Called by `manifests`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from k2_operator.names import INGEST, METRICS_PORT, NETWORK_POLICY, QUERY, QUERY_PORT, SINK, labels, selector
+from k2_operator.pipeline import Effective
+from k2_operator.rendering.objects import metadata, workloads
+from k2_operator.rendering.pods import Manifest
+
+DNS_PORT: Final = 53
+DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443, "postgresql": 5432, "mysql": 3306}
+UNKNOWN_CATALOG_PORTS: Final = frozenset({443, 5432})
+"""A catalog whose URI is in a secret: REST over TLS or PostgreSQL. Another port wants a policy of one's own beside."""
+
+
+def network_policies(effective: Effective) -> list[Manifest]:
+    """Return one policy a Deployment."""
+    return [_policy(effective, *workload) for workload in workloads(effective)]
+
+
+def _policy(effective: Effective, name: str, component: str, source: str | None) -> Manifest:
+    pipeline = effective.pipeline.metadata.name
+    return {
+        "apiVersion": NETWORK_POLICY.api_version,
+        "kind": NETWORK_POLICY.name,
+        "metadata": metadata(effective, name, labels(pipeline, component, source)),
+        "spec": {
+            "podSelector": {"matchLabels": selector(pipeline, component, source)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": [_tcp(QUERY_PORT if component == QUERY else METRICS_PORT)]}],
+            "egress": [
+                {"ports": [{"protocol": "UDP", "port": DNS_PORT}, _tcp(DNS_PORT)]},
+                {"ports": [_tcp(port) for port in sorted(egress_ports(effective, component, source))]},
+            ],
+        },
+    }
+
+
+def _tcp(port: int) -> Manifest:
+    return {"protocol": "TCP", "port": port}
+
+
+def egress_ports(effective: Effective, component: str, source: str | None) -> set[int]:
+    """Return the TCP ports that a component has to reach."""
+    kafka = effective.kafka
+    ports = {int(server.rpartition(":")[2]) for server in kafka.bootstrap_servers.split(",")}
+    ports |= _ports([kafka.schema_registry_url])
+    if component == INGEST:
+        one = next(one for one in effective.pipeline.spec.ingestion if one.name == source)
+        ports |= _ports([one.url, one.rest_url])
+    if component in {SINK, QUERY}:
+        ports |= _storage_ports(effective)
+    return ports
+
+
+def _storage_ports(effective: Effective) -> set[int]:
+    storage = effective.storage
+    ports: set[int] = set()
+    if storage.s3 is not None:
+        ports |= _ports([storage.s3.endpoint or "https://s3"])
+    if storage.catalog.uri is None:
+        return ports | UNKNOWN_CATALOG_PORTS
+    return ports | _ports([storage.catalog.uri])
+
+
+def _ports(urls: Iterable[str | None]) -> set[int]:
+    found = set()
+    for url in filter(None, urls):
+        parts = urlsplit(url)
+        scheme = parts.scheme.partition("+")[0]  # SQLAlchemy's `postgresql+psycopg`
+        port = parts.port or DEFAULT_PORTS.get(scheme)
+        if port is not None:
+            found.add(port)
+    return found

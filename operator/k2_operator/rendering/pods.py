@@ -1,0 +1,168 @@
+"""A pod template that Pod Security `restricted` admits: one container, no rights, no writable root, probes, limits.
+
+Called by `deployments`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from k2_operator.config import OperatorConfig
+from k2_operator.names import CONFIG_HASH, labels
+from k2_operator.pipeline import Effective
+from k2_operator.rendering.environment import CA_FILE, CA_FOLDER, PIPELINE_PATH, TERMINATION_PATH, Variable, has_ca
+
+Manifest = dict[str, Any]
+
+USER: Final = 65532
+"""`nonroot` of the images; a number, so that the kubelet can see that it is not root."""
+TMP_SIZE: Final = "256Mi"
+"""Of /tmp, where the sink writes a Parquet file before it is uploaded (500,000 trades are about 10 MiB)."""
+START_SECONDS: Final = 180
+"""Longer than the 60 s that a service waits for Kafka and catalog, and a first load of a long history."""
+PROBE_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What differs between the components' pods.
+
+    Args:
+        name: `ingest`, `sink` or `query`.
+        source: Of an ingest, else None.
+        image: With its tag.
+        port: Where it answers probes, and the port's name.
+        grace_s: What it may take to drain after SIGTERM; above the service's own time-out.
+        environment: Its variables.
+        resources: Requests and limits.
+        linger_s: Sleep before SIGTERM, so that load balancers stop sending first; 0 for none.
+        tmp_size: Of /tmp, as a Kubernetes quantity. The kubelet evicts a pod that writes more.
+    """
+
+    name: str
+    source: str | None
+    image: str
+    port: tuple[str, int]
+    grace_s: int
+    environment: list[Variable]
+    resources: Mapping[str, Mapping[str, str]]
+    linger_s: int = 0
+    tmp_size: str = TMP_SIZE
+
+
+def pod_template(effective: Effective, config: OperatorConfig, component: Component, config_hash: str) -> Manifest:
+    """Return the template of a Deployment's pods."""
+    name = effective.pipeline.metadata.name
+    return {
+        "metadata": {
+            "labels": labels(name, component.name, component.source),
+            "annotations": {
+                CONFIG_HASH: config_hash,
+                "kubectl.kubernetes.io/default-container": component.name,
+            },
+        },
+        "spec": _pod(effective, config, component),
+    }
+
+
+def _pod(effective: Effective, config: OperatorConfig, component: Component) -> Manifest:
+    names = effective.names
+    pod: Manifest = {
+        "serviceAccountName": names.account(component.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": component.grace_s,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(effective, config, component)],
+        "volumes": _volumes(effective, component.tmp_size),
+    }
+    if config.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": secret} for secret in config.image_pull_secrets]
+    return pod | _spread(effective, component)
+
+
+def _container(effective: Effective, config: OperatorConfig, component: Component) -> Manifest:
+    port_name, port = component.port
+    container: Manifest = {
+        "name": component.name,
+        "image": component.image,
+        "imagePullPolicy": config.image_pull_policy,
+        "env": component.environment,
+        "ports": [{"name": port_name, "containerPort": port, "protocol": "TCP"}],
+        "resources": {part: dict(amounts) for part, amounts in component.resources.items()},
+        "startupProbe": _probe("/livez", port_name, 2, START_SECONDS // 2),
+        "livenessProbe": _probe("/livez", port_name, 2 * PROBE_SECONDS, 6),
+        "readinessProbe": _probe("/readyz", port_name, PROBE_SECONDS, 2),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationMessagePath": TERMINATION_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": _mounts(effective),
+    }
+    if component.linger_s:
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": component.linger_s}}}
+    return container
+
+
+def _probe(path: str, port: str, period_s: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _mounts(effective: Effective) -> list[Manifest]:
+    # subPath: a running service's file never changes under it, and the folder below can hold another mount.
+    mounts: list[Manifest] = [
+        {"name": "pipeline", "mountPath": PIPELINE_PATH, "subPath": "pipeline.yaml", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # the mount point of an emptyDir
+    ]
+    if has_ca(effective):
+        mounts.append({"name": "kafka-ca", "mountPath": CA_FOLDER, "readOnly": True})
+    return mounts
+
+
+def _volumes(effective: Effective, tmp_size: str) -> list[Manifest]:
+    volumes: list[Manifest] = [
+        {"name": "pipeline", "configMap": {"name": effective.names.config_map}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": tmp_size}},
+    ]
+    tls = effective.kafka.tls
+    if has_ca(effective) and tls is not None and tls.ca_secret is not None:
+        items = [{"key": tls.ca_secret.key, "path": CA_FILE}]
+        volumes.append({"name": "kafka-ca", "secret": {"secretName": tls.ca_secret.name, "items": items}})
+    return volumes
+
+
+def _spread(effective: Effective, component: Component) -> Manifest:
+    """Prefer other nodes and zones, and run all the same where there is only one."""
+    chosen = {"matchLabels": labels(effective.pipeline.metadata.name, component.name, component.source)}
+    term = {"weight": 100, "podAffinityTerm": {"labelSelector": chosen, "topologyKey": "kubernetes.io/hostname"}}
+    return {
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": chosen,
+            }
+        ],
+    }

@@ -1,0 +1,170 @@
+"""One pipeline, now: what is asked for, what stands there, what is due, and which manifests follow from it.
+
+Put together and acted on by `reconcile`, told by `reporting`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from k2_operator.config import OperatorConfig
+from k2_operator.names import (
+    COMPONENT_LABEL,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    INGEST,
+    MANAGED_LABEL,
+    MANAGER,
+    POD,
+    QUERY,
+    SINK,
+    SOURCE_LABEL,
+)
+from k2_operator.pipeline import Effective
+from k2_operator.plan import Plan, Standing
+from k2_operator.rendering.deployments import Inputs
+from k2_operator.rendering.manifests import render, with_replicas
+from k2_operator.rendering.objects import workloads as workload_names
+from k2_operator.resource import Resource
+from k2_operator.signals import Answer, Question
+from k2_operator.store import Place
+from k2_operator.workloads import Workload, workload
+
+Manifest = dict[str, Any]
+Children = Sequence[tuple[Place, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What one reconcile found.
+
+    Args:
+        resource: The pipeline as an object.
+        effective: Its spec, filled in; None where it is wrong.
+        config_problem: What is wrong with it, or None.
+        children: What belongs to it, pods included.
+        workloads: How its parts fare.
+        answer: The last look at Kafka and secrets; None before the first.
+        due: What may run.
+    """
+
+    resource: Resource
+    effective: Effective | None
+    config_problem: str | None
+    children: Children
+    workloads: Sequence[Workload]
+    answer: Answer | None
+    due: Plan
+
+
+def workloads_of(found: Effective | None, children: Children) -> list[Workload]:
+    """Return how the workloads fare: those of the spec, and those that stand there without it."""
+    named = [] if found is None else workload_names(found)
+    known = {name for name, _, _ in named}
+    for place, child in children:
+        labels = child["metadata"].get("labels", {})
+        component = labels.get(COMPONENT_LABEL)
+        if place.kind == DEPLOYMENT.name and place.name not in known and component is not None:
+            named.append((place.name, component, labels.get(SOURCE_LABEL)))
+    return [workload(name, component, source, children) for name, component, source in named]
+
+
+def question_for(found: Effective, resource: Resource, fares: Sequence[Workload]) -> Question:
+    """Return what to look at. Topics grow only while nothing writes to them or reads them."""
+    stopped = resource.was_suspended and resource.suspend and all(one.gone for one in fares)
+    return Question(
+        namespace=found.namespace,
+        kafka=found.kafka,
+        trades=tuple(found.pipeline.trades_topics()),
+        topics=found.topics(),
+        sink_group=found.pipeline.sink_group,
+        committed_group=found.pipeline.committed_group,
+        secrets=found.secrets(),
+        create=not resource.deleting,
+        grow=stopped and not resource.deleting,
+    )
+
+
+def standing_of(
+    resource: Resource, children: Children, fares: Sequence[Workload], *, ingest_gone: bool, drained: bool | None
+) -> Standing:
+    """Return what `plan` decides from."""
+    sink_there = any(one.component == SINK and one.wanted > 0 for one in fares)
+    return Standing(
+        deleting=resource.deleting,
+        suspend=resource.suspend,
+        skip_drain=resource.skips_drain,
+        ran=resource.ran or sink_there,
+        was_suspended=resource.was_suspended,
+        ingest_gone=ingest_gone,
+        sink_gone=is_gone(fares, SINK),
+        query_gone=is_gone(fares, QUERY),
+        children_gone=not children,
+        drained=drained,
+    )
+
+
+def is_gone(fares: Sequence[Workload], component: str) -> bool:
+    """Whether nothing of a component is asked for or left."""
+    return all(one.gone for one in fares if one.component == component)
+
+
+def may_run(due: Plan, component: str) -> bool:
+    """Whether a component may have replicas now."""
+    return {INGEST: due.ingest, SINK: due.sink, QUERY: due.query}[component]
+
+
+def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest]:
+    """Return what is to be written now: nothing where the spec is wrong, no pods where they would not run."""
+    found, answer, due = situation.effective, situation.answer, situation.due
+    if found is None or answer is None:
+        return []
+    inputs = Inputs(found, config, situation.resource.uid, answer.secrets.versions)
+    made = [_planned(manifest, due) for manifest in render(inputs)]
+    if frozen(situation, made):
+        made = [one for one in made if one["kind"] not in {DEPLOYMENT.name, CONFIG_MAP.name}]
+    if situation.resource.deleting:  # nothing new for what is about to go
+        there = {(place.kind, place.name) for place, _ in situation.children}
+        made = [one for one in made if not _is_idle(one) or (one["kind"], one["metadata"]["name"]) in there]
+    return made
+
+
+def _planned(manifest: Manifest, due: Plan) -> Manifest:
+    if manifest["kind"] != DEPLOYMENT.name:
+        return manifest
+    component = manifest["metadata"]["labels"][COMPONENT_LABEL]
+    return manifest if may_run(due, component) else with_replicas(manifest, 0)
+
+
+def _is_idle(manifest: Manifest) -> bool:
+    return manifest["kind"] == DEPLOYMENT.name and not manifest["spec"]["replicas"]
+
+
+def frozen(situation: Situation, made: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the pods and their file stay as they are.
+
+    A secret that is missing would break pods that run. A change waits until Kafka answers and the topics fit; what was
+    accepted before is mended at any time.
+    """
+    answer = situation.answer
+    if answer is None or answer.secrets.problems:
+        return True
+    if answer.kafka_problem is None and answer.topics_ready:
+        return False
+    wanted = next((one["data"] for one in made if one["kind"] == CONFIG_MAP.name), None)
+    there = next((child.get("data") for place, child in situation.children if place.kind == CONFIG_MAP.name), None)
+    return wanted is None or wanted != there
+
+
+def no_longer_wanted(situation: Situation, made: Sequence[Mapping[str, Any]]) -> list[Place]:
+    """Return children that the pipeline no longer has, such as those of a source that was taken out."""
+    wanted = {(one["kind"], one["metadata"]["name"]) for one in made}
+    return [
+        place
+        for place, child in situation.children
+        if place.kind != POD.name
+        and (place.kind, place.name) not in wanted
+        and child["metadata"].get("labels", {}).get(MANAGED_LABEL) == MANAGER
+    ]

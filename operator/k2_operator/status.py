@@ -1,0 +1,308 @@
+"""What a K2Pipeline's status says: phase, conditions with a reason and the next step, lag, freshness, replicas.
+
+Called by `reconcile`. Pure: the same view gives the same status, and a status is written only when it says something
+new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from k2_operator.names import FORCE_DELETE, INGEST, QUERY, SERVICE_PORT, SINK, Names
+from k2_operator.plan import Step
+from k2_operator.signals import Answer
+from k2_operator.store import Key
+from k2_operator.workloads import Workload
+
+AGE_STEPS_S: Final = (0, 10, 20, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 21_600, 86_400)
+"""Ages are rounded down to these: exact ones are in the metrics, and would make a write of every look."""
+LAG_EVERY_S: Final = 10.0
+"""Lag alone is written at most this often."""
+_VOLATILE: Final = ("lag", "freshness")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition.
+
+    Args:
+        type: Such as `SinkReady`.
+        status: None is unknown.
+        reason: One word.
+        message: What was found, and the next step.
+    """
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that the operator may not write, and why.
+
+    Args:
+        reason: One word.
+        message: What was found, and the next step.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that a status is made of.
+
+    Args:
+        key: The pipeline.
+        generation: Of its spec.
+        previous: The status that stands there.
+        deleting: Whether it is being deleted.
+        suspend: Whether it is to be suspended.
+        config_problem: Why the spec cannot be followed; None if it can.
+        inactive: Settings that have no effect.
+        answer: The last look at secrets and Kafka; None before the first.
+        step: Where it stands between running and gone.
+        workloads: Its Deployments.
+        refusals: What could not be written.
+        draining_s: For how long the sink has been draining.
+        drain_timeout_s: After which that is called slow.
+    """
+
+    key: Key
+    generation: int
+    previous: Mapping[str, Any]
+    deleting: bool
+    suspend: bool
+    config_problem: str | None
+    inactive: Sequence[str]
+    answer: Answer | None
+    step: Step
+    workloads: Sequence[Workload]
+    refusals: Sequence[Refusal] = ()
+    draining_s: float = 0.0
+    drain_timeout_s: float = 600.0
+
+
+def status(view: View, now: datetime) -> dict[str, Any]:
+    """Return the whole status."""
+    found = conditions(view)
+    phase = _phase(view, found)
+    ready = _ready(view, found)
+    written: dict[str, Any] = {
+        "phase": phase,
+        "observedGeneration": view.generation,
+        "level": 0,
+        "conditions": _written([ready, *found], view, now),
+        "replicas": {
+            component: sum(one.ready for one in view.workloads if one.component == component)
+            for component in (INGEST, SINK, QUERY)
+        },
+        "query": {"url": f"http://{Names(view.key.name).query}.{view.key.namespace}.svc:{SERVICE_PORT}"},
+    }
+    return written | _figures(view.answer, now)
+
+
+def worth_writing(previous: Mapping[str, Any], new: Mapping[str, Any], since_s: float) -> bool:
+    """Whether a status says something new; of lag alone only now and then.
+
+    Args:
+        previous: What stands there.
+        new: What would be written.
+        since_s: Since the last write.
+    """
+    if previous == new:
+        return False
+    return since_s >= LAG_EVERY_S or _steady(previous) != _steady(new)
+
+
+def _steady(written: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in written.items() if name not in _VOLATILE}
+
+
+def conditions(view: View) -> list[Condition]:
+    """Return all conditions but Ready."""
+    return [
+        _config_valid(view),
+        _secrets_ready(view.answer),
+        _kafka_ready(view),
+        _topics_ready(view),
+        *(_workload_ready(view, component) for component in (INGEST, SINK, QUERY)),
+        _owned(view.refusals),
+    ]
+
+
+def _config_valid(view: View) -> Condition:
+    if view.config_problem is not None:
+        text = f"{view.config_problem}; correct the pipeline. What runs is left as it is"
+        return Condition("ConfigValid", status=False, reason="InvalidSpec", message=text)
+    if view.inactive:
+        text = f"accepted, without effect in this version: {', '.join(view.inactive)}"
+        return Condition("ConfigValid", status=True, reason="InactiveSettings", message=text)
+    return Condition("ConfigValid", status=True, reason="Accepted")
+
+
+def _secrets_ready(answer: Answer | None) -> Condition:
+    if answer is None:
+        return Condition("SecretsReady", None, "NotYetKnown")
+    if problems := answer.secrets.problems:
+        text = "; ".join(f"secret {name}: {problem}" for name, problem in sorted(problems.items()))
+        return Condition("SecretsReady", status=False, reason="SecretUnusable", message=text)
+    return Condition("SecretsReady", status=True, reason="Found")
+
+
+def _kafka_ready(view: View) -> Condition:
+    if view.answer is None:
+        return Condition("KafkaReady", None, "NotYetKnown")
+    if view.answer.kafka_problem is None:
+        return Condition("KafkaReady", status=True, reason="Answers")
+    kafka = view.answer.question.kafka.bootstrap_servers
+    text = (
+        f"{kafka}: {view.answer.kafka_problem}; check spec.kafka and the brokers. It is tried again, and {_held(view)}"
+    )
+    return Condition("KafkaReady", status=False, reason="Unreachable", message=text)
+
+
+def _held(view: View) -> str:
+    if view.step is not Step.DRAIN:
+        return "what runs is left as it is"
+    return f'the drain waits for it (the annotation {FORCE_DELETE}: "true" skips the drain of a deletion)'
+
+
+def _topics_ready(view: View) -> Condition:
+    answer = view.answer
+    if answer is None or answer.partitions is None:
+        return Condition("TopicsReady", None, "NotYetKnown")
+    if answer.topics_problem is not None:
+        return Condition("TopicsReady", status=False, reason="Refused", message=f"{answer.topics_problem}; grant it")
+    if answer.missing_topics:
+        return Condition("TopicsReady", status=False, reason="Missing", message=", ".join(answer.missing_topics))
+    if small := answer.small_topics:
+        text = "; ".join(
+            f"topic {name}: found {had} partitions, expected {want}" for name, (had, want) in small.items()
+        )
+        text += ". More partitions move symbols: set spec.suspend to true, K2 drains and grows it, then set it to false"
+        return Condition("TopicsReady", status=False, reason="TooFewPartitions", message=text)
+    large = "; ".join(f"{name} has {had} partitions for {want}" for name, (had, want) in answer.large_topics.items())
+    text = f"{large}: accepted, as topics never shrink" if large else ""
+    return Condition("TopicsReady", status=True, reason="MoreThanAsked" if large else "Found", message=text)
+
+
+def _workload_ready(view: View, component: str) -> Condition:
+    kind = f"{component.capitalize()}Ready"
+    own = [one for one in view.workloads if one.component == component]
+    stopping = view.deleting or view.suspend
+    if stopping and all(one.gone for one in own):
+        return Condition(kind, status=False, reason="Stopped", message="stopped, as the pipeline is to stop")
+    if component == SINK and view.step is Step.DRAIN:
+        return _draining(view)
+    if stopping and all(one.wanted == 0 for one in own):
+        return Condition(kind, status=False, reason="Stopping", message="its pods are ending")
+    for one in own:
+        if one.trouble is not None:
+            return Condition(kind, status=False, reason=one.trouble.reason, message=one.trouble.message)
+    if not own:
+        return Condition(kind, None, "NotYetKnown")
+    return Condition(kind, status=True, reason="Ready")
+
+
+def _draining(view: View) -> Condition:
+    left = view.answer.log.uncommitted if view.answer is not None and view.answer.log is not None else None
+    text = f"{'an unknown number of' if left is None else left} records are not in the table yet"
+    if view.draining_s <= view.drain_timeout_s:
+        return Condition("SinkReady", status=False, reason="Draining", message=text)
+    minutes = int(view.draining_s // 60)
+    text += f" after {minutes} minutes; look at the sink's log. Nothing is lost by waiting"
+    text += f'; a deletion goes on without the drain with the annotation {FORCE_DELETE}: "true"'
+    return Condition("SinkReady", status=False, reason="DrainSlow", message=text)
+
+
+def _owned(refusals: Sequence[Refusal]) -> Condition:
+    if not refusals:
+        return Condition("Owned", status=True, reason="NoConflict")
+    text = "; ".join(refusal.message for refusal in refusals)
+    return Condition("Owned", status=False, reason=refusals[0].reason, message=text)
+
+
+def _ready(view: View, found: Iterable[Condition]) -> Condition:
+    if view.deleting or view.suspend:
+        reason = view.step.value
+        return Condition("Ready", status=False, reason=reason, message=f"the pipeline is to stop: {reason}")
+    wrong = [condition for condition in found if condition.status is not True]
+    if not wrong:
+        return Condition("Ready", status=True, reason="Running")
+    reported = next((condition for condition in wrong if condition.status is False), wrong[0])
+    text = ", ".join(f"{condition.type} ({condition.reason})" for condition in wrong)
+    return Condition("Ready", status=False, reason=reported.reason, message=f"not yet, or no longer: {text}")
+
+
+def _phase(view: View, found: Iterable[Condition]) -> str:
+    if view.deleting:
+        return "Deleting"
+    if view.config_problem is not None:
+        return "Failed"
+    if view.suspend:
+        return "Suspended" if view.step is Step.SUSPENDED else "Suspending"
+    if all(condition.status is True for condition in found):
+        return "Running"
+    return "Degraded" if view.previous.get("phase") in {"Running", "Degraded"} else "Pending"
+
+
+def _written(found: Iterable[Condition], view: View, now: datetime) -> list[dict[str, Any]]:
+    before = {condition["type"]: condition for condition in view.previous.get("conditions", ())}
+    return [_condition(condition, before.get(condition.type), view.generation, now) for condition in found]
+
+
+def _condition(
+    condition: Condition, before: Mapping[str, Any] | None, generation: int, now: datetime
+) -> dict[str, Any]:
+    word = {True: "True", False: "False", None: "Unknown"}[condition.status]
+    unchanged = before is not None and before.get("status") == word
+    return {
+        "type": condition.type,
+        "status": word,
+        "reason": condition.reason,
+        "message": condition.message,
+        "observedGeneration": generation,
+        "lastTransitionTime": before["lastTransitionTime"] if before is not None and unchanged else moment(now),
+    }
+
+
+def _figures(answer: Answer | None, now: datetime) -> dict[str, Any]:
+    """Return lag and freshness as far as they are known."""
+    if answer is None or answer.log is None:
+        return {}
+    log, found = answer.log, dict[str, Any]()
+    lag = {"unreadRecords": rounded(log.unread), "uncommittedRecords": rounded(log.uncommitted)}
+    if known := {name: value for name, value in lag.items() if value is not None}:
+        found["lag"] = known
+    fresh: dict[str, Any] = {}
+    if log.committed_at is not None:
+        fresh["committedAt"] = moment(log.committed_at)
+        fresh["committedAgeSeconds"] = age_step((now - log.committed_at).total_seconds())
+    if log.newest_event_time is not None:
+        fresh["newestEventTime"] = moment(log.newest_event_time)
+    return found | ({"freshness": fresh} if fresh else {})
+
+
+def rounded(count: int | None) -> int | None:
+    """Return a lag with two significant digits."""
+    if count is None or count < 100:
+        return count
+    scale: int = 10 ** (len(str(count)) - 2)
+    return count // scale * scale
+
+
+def age_step(age_s: float) -> int:
+    """Return an age rounded down to a step; within the clocks' difference, a commit of the future is 0 s old."""
+    return max(step for step in AGE_STEPS_S if step <= max(0.0, age_s))
+
+
+def moment(at: datetime) -> str:
+    """Return a time as Kubernetes writes it."""
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

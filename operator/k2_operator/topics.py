@@ -1,0 +1,152 @@
+"""One look at Kafka for one pipeline: topics made or grown, ends, positions. Blocking: `observe` uses a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka.admin import NewPartitions
+
+from k2_core.commit_signal import CommitSignal
+from k2_core.config import ServiceSettings
+from k2_core.errors import KafkaUnavailableError, SetupError
+from k2_core.kafka import ADMIN_TIMEOUT_S, KafkaAdmin
+from k2_core.spec import KafkaSpec
+from k2_core.types import Offset, Partition, TopicName
+from k2_operator.signals import Log, Question
+
+SETTLE_S: Final = 5.0
+RETRY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What Kafka answered.
+
+    Args:
+        partitions: Of each topic that exists; None without an answer.
+        log: Where the trades' topics stand; None without an answer.
+        kafka_problem: Why there was none.
+        topics_problem: Why a topic could not be made or grown.
+    """
+
+    partitions: Mapping[TopicName, int] | None = None
+    log: Log | None = None
+    kafka_problem: str | None = None
+    topics_problem: str | None = None
+
+
+class Topics(KafkaAdmin):
+    """Kafka's admin API with what only the operator does: it grows topics."""
+
+    def grow(self, topic: TopicName, partitions: int) -> None:
+        """Give a topic so many partitions.
+
+        Raises:
+            SetupError: Kafka refused.
+            KafkaUnavailableError: There was no answer.
+        """
+        request = [NewPartitions(topic, partitions)]
+        futures: Mapping[str, Any] = self._client.create_partitions(request, operation_timeout=ADMIN_TIMEOUT_S)
+        self._result(futures[topic])
+
+
+def kafka_settings(kafka: KafkaSpec, values: Mapping[str, bytes], ca_file: Path | None) -> ServiceSettings:
+    """Return the settings of a client.
+
+    Args:
+        kafka: Where it is.
+        values: Of the secrets that the spec refers to, by field.
+        ca_file: Where the CA was written, or None for the system's.
+    """
+    given: dict[str, Any] = {
+        "kafka_bootstrap_servers": kafka.bootstrap_servers,
+        "kafka_security_protocol": kafka.security_protocol,
+        "kafka_replication_factor": kafka.replication_factor,
+        "kafka_ca_file": ca_file,
+    }
+    if kafka.sasl is not None:
+        given |= {
+            "kafka_sasl_mechanism": kafka.sasl.mechanism,
+            "kafka_sasl_username": values["spec.kafka.sasl.usernameSecret"].decode(),
+            "kafka_sasl_password": values["spec.kafka.sasl.passwordSecret"].decode(),
+        }
+    return ServiceSettings(**given)
+
+
+def look(topics: Topics, question: Question) -> Look:
+    """Make what may be made, then read where everything stands."""
+    try:
+        partitions = _partitions(topics, question.topics)
+        if not _lacking(question, partitions):
+            return Look(partitions, _log(topics, question, partitions))
+        problem = _make(topics, question, partitions)
+        return replace(_settled(topics, question), topics_problem=problem)
+    except (KafkaUnavailableError, SetupError) as error:
+        return Look(kafka_problem=str(error))
+
+
+def _settled(topics: Topics, question: Question) -> Look:
+    """Look once more at topics that were just made: brokers hear of their leaders a moment later."""
+    deadline_s = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            partitions = _partitions(topics, question.topics)
+            return Look(partitions, _log(topics, question, partitions))
+        except KafkaUnavailableError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(RETRY_S)
+
+
+def _partitions(topics: Topics, names: Iterable[TopicName]) -> dict[TopicName, int]:
+    return {name: count for name, (_, count) in topics.describe_topics(names).items()}
+
+
+def _lacking(question: Question, partitions: Mapping[TopicName, int]) -> bool:
+    return any(partitions.get(name, 0) < count for name, count in question.topics.items())
+
+
+def _make(topics: Topics, question: Question, partitions: Mapping[TopicName, int]) -> str | None:
+    """Make missing topics and grow small ones, as far as the question allows; return why it could not be done."""
+    missing = {name: count for name, count in question.topics.items() if name not in partitions}
+    small = {name: count for name, count in question.topics.items() if partitions.get(name, count) < count}
+    try:
+        if missing and question.create:
+            topics.ensure_topics(missing)
+        if question.grow:
+            for name, count in small.items():
+                topics.grow(name, count)
+    except SetupError as error:
+        return str(error)
+    return None
+
+
+def _log(topics: Topics, question: Question, partitions: Mapping[TopicName, int]) -> Log:
+    starts: dict[tuple[TopicName, Partition], Offset] = {}
+    ends: dict[tuple[TopicName, Partition], Offset] = {}
+    read: dict[tuple[TopicName, Partition], Offset] = {}
+    committed: dict[tuple[TopicName, Partition], Offset] = {}
+    signals: list[CommitSignal] = []
+    for topic in question.trades:
+        numbers = [Partition(number) for number in range(partitions.get(topic, 0))]
+        # Positions before ends: a commit in between makes the lag look longer, never shorter than it was.
+        for at, (offset, metadata) in topics.group_signals(question.committed_group, topic).items():
+            committed[topic, at] = offset
+            if (signal := CommitSignal.parse(metadata)) is not None:
+                signals.append(signal)
+        read |= {(topic, at): offset for at, offset in topics.group_offsets(question.sink_group, topic).items()}
+        ends |= {(topic, at): offset for at, offset in topics.stable_ends(topic, numbers).items()}
+        starts |= {(topic, at): offset for at, offset in topics.log_starts(topic, numbers).items()}
+    newest = [signal.newest_event_time for signal in signals if signal.newest_event_time is not None]
+    return Log(
+        starts,
+        ends,
+        read,
+        committed,
+        max((signal.committed_at for signal in signals), default=None),
+        max(newest, default=None),
+    )

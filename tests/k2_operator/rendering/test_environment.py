@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from k2_core.config import ServiceSettings
+from k2_ingest.settings import IngestSettings
+from k2_operator.pipeline import effective
+from k2_operator.rendering.environment import ingest_environment, query_environment, sink_environment
+from k2_query.settings import QuerySettings
+from k2_sink.settings import SinkSettings
+from support.operator import UID, operator_config, plain_body, secured
+
+SECRETS_OF_STORAGE = {"K2_CATALOG_URI", "K2_S3_ACCESS_KEY", "K2_S3_SECRET_KEY"}
+
+
+def values(environment: list[dict[str, Any]]) -> dict[str, Any]:
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in environment}
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment"),
+    [
+        pytest.param(IngestSettings, ingest_environment(secured(), UID, "replay"), id="ingest"),
+        pytest.param(SinkSettings, sink_environment(secured(), UID), id="sink"),
+        pytest.param(QuerySettings, query_environment(secured(), UID), id="query"),
+    ],
+)
+def test_every_variable_is_one_that_the_service_knows(
+    settings: type[ServiceSettings], environment: list[dict[str, Any]]
+) -> None:
+    known = {"K2_" + name.upper() for name in settings.model_fields}
+    own = {name for name in values(environment) if name.startswith("K2_")}
+    assert own - known == set()
+
+
+def test_secrets_stand_by_reference_only() -> None:
+    found = values(query_environment(secured(), UID))
+    assert found["K2_KAFKA_SASL_PASSWORD"] == {"secretKeyRef": {"name": "kafka-login", "key": "password"}}
+    assert found["K2_KAFKA_SASL_USERNAME"] == {"secretKeyRef": {"name": "kafka-login", "key": "user"}}
+    assert found["K2_CATALOG_URI"] == {"secretKeyRef": {"name": "catalog", "key": "uri"}}
+    assert found["K2_S3_ACCESS_KEY"] == {"secretKeyRef": {"name": "s3", "key": "access"}}
+    assert found["K2_S3_SECRET_KEY"] == {"secretKeyRef": {"name": "s3", "key": "secret"}}
+    assert found["K2_API_KEYS"] == {"secretKeyRef": {"name": "api-keys", "key": "keys"}}
+
+
+def test_the_ingest_sees_no_secret_of_the_storage_and_only_the_query_service_sees_api_keys() -> None:
+    assert SECRETS_OF_STORAGE & values(ingest_environment(secured(), UID, "binance")).keys() == set()
+    assert "K2_API_KEYS" not in values(sink_environment(secured(), UID))
+
+
+def test_a_secured_kafka() -> None:
+    found = values(ingest_environment(secured(), UID, "replay"))
+    assert found["K2_INGEST_SOURCE"] == "replay"
+    assert found["K2_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+    assert found["K2_KAFKA_SASL_MECHANISM"] == "SCRAM-SHA-512"
+    assert found["K2_KAFKA_CA_FILE"] == "/etc/k2/kafka-ca/ca.crt"
+    assert found["K2_SCHEMA_REGISTRY_URL"] == "http://registry:8081"
+    assert found["K2_PIPELINE_UID"] == UID
+    assert found["K2_METRICS_PORT"] == "9400"
+
+
+def test_the_operators_defaults_are_used_where_the_pipeline_names_nothing() -> None:
+    found = values(sink_environment(effective(plain_body(), operator_config()), UID))
+    assert found["K2_KAFKA_BOOTSTRAP_SERVERS"] == "kafka.k2-system:9092"
+    assert found["K2_KAFKA_SECURITY_PROTOCOL"] == "PLAINTEXT"
+    assert found["K2_KAFKA_REPLICATION_FACTOR"] == "1"
+    assert found["K2_CATALOG_TYPE"] == "rest"
+    assert found["K2_CATALOG_URI"] == "http://catalog:8181"
+    assert "K2_KAFKA_CA_FILE" not in found
+    assert "K2_S3_ACCESS_KEY" not in found

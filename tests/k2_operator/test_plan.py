@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_operator.plan import Plan, Standing, Step, plan
+
+RUNNING = Standing(
+    deleting=False,
+    suspend=False,
+    skip_drain=False,
+    ran=True,
+    was_suspended=False,
+    ingest_gone=False,
+    sink_gone=False,
+    query_gone=False,
+    children_gone=False,
+    drained=False,
+)
+STOPPING = replace(RUNNING, suspend=True)
+INGEST_GONE = replace(RUNNING, suspend=True, ingest_gone=True)
+DRAINED = replace(INGEST_GONE, drained=True)
+STANDINGS = st.builds(
+    Standing,
+    *(st.booleans() for _ in range(9)),
+    st.sampled_from([True, False, None]),
+)
+
+
+@pytest.mark.parametrize(
+    ("standing", "expected"),
+    [
+        pytest.param(RUNNING, Plan(Step.RUN, ingest=True, sink=True, query=True), id="runs"),
+        pytest.param(
+            replace(RUNNING, suspend=True),
+            Plan(Step.STOP_INGEST, ingest=False, sink=True, query=True),
+            id="ingest",
+        ),
+        pytest.param(INGEST_GONE, Plan(Step.DRAIN, ingest=False, sink=True, query=True), id="drain"),
+        pytest.param(
+            replace(INGEST_GONE, drained=None),
+            Plan(Step.DRAIN, ingest=False, sink=True, query=True),
+            id="unknown",
+        ),
+        pytest.param(DRAINED, Plan(Step.STOP_SINK, ingest=False, sink=False, query=True), id="stop sink"),
+        pytest.param(
+            replace(DRAINED, sink_gone=True), Plan(Step.STOP_QUERY, ingest=False, sink=False, query=False), id="query"
+        ),
+        pytest.param(
+            replace(DRAINED, sink_gone=True, query_gone=True),
+            Plan(Step.SUSPENDED, ingest=False, sink=False, query=False),
+            id="suspended",
+        ),
+        pytest.param(
+            replace(DRAINED, sink_gone=True, query_gone=True, deleting=True),
+            Plan(Step.REMOVE, ingest=False, sink=False, query=False),
+            id="remove",
+        ),
+        pytest.param(
+            replace(DRAINED, sink_gone=True, query_gone=True, deleting=True, children_gone=True),
+            Plan(Step.RELEASE, ingest=False, sink=False, query=False),
+            id="release",
+        ),
+        pytest.param(
+            replace(INGEST_GONE, sink_gone=True),
+            Plan(Step.DRAIN, ingest=False, sink=True, query=True),
+            id="a sink that is gone too soon is needed again",
+        ),
+        pytest.param(
+            replace(INGEST_GONE, sink_gone=True, query_gone=True, was_suspended=True),
+            Plan(Step.SUSPENDED, ingest=False, sink=False, query=False),
+            id="suspended stays suspended",
+        ),
+        pytest.param(
+            replace(INGEST_GONE, ran=False), Plan(Step.STOP_SINK, ingest=False, sink=False, query=True), id="never ran"
+        ),
+        pytest.param(
+            replace(INGEST_GONE, skip_drain=True),
+            Plan(Step.STOP_SINK, ingest=False, sink=False, query=True),
+            id="forced",
+        ),
+    ],
+)
+def test_steps(standing: Standing, expected: Plan) -> None:
+    assert plan(standing) == expected
+
+
+@given(STANDINGS)
+def test_nothing_stops_before_what_it_feeds_on_has_ended(standing: Standing) -> None:
+    due = plan(standing)
+    assert due.ingest <= due.sink <= due.query
+    stopping = standing.deleting or standing.suspend
+    assert due.ingest is not stopping
+    if not due.sink:
+        assert standing.ingest_gone
+    if not due.query:
+        assert standing.ingest_gone
+        assert standing.sink_gone
+
+
+@given(STANDINGS)
+def test_a_sink_that_ran_stops_only_when_all_is_in_the_table(standing: Standing) -> None:
+    due = plan(standing)
+    excused = standing.skip_drain or not standing.ran or (standing.was_suspended and standing.sink_gone)
+    if not due.sink and not excused:
+        assert standing.drained is True
+
+
+@given(STANDINGS)
+def test_only_what_is_deleted_and_gone_is_released(standing: Standing) -> None:
+    if plan(standing).step is Step.RELEASE:
+        assert standing.deleting
+        assert standing.children_gone
+
+
+@pytest.mark.parametrize(("deleting", "ran"), list(product([True, False], repeat=2)), ids=str)
+def test_every_stop_ends(deleting: bool, ran: bool) -> None:
+    """Each step's effect makes the next one due."""
+    standing = replace(RUNNING, deleting=deleting, suspend=not deleting, ran=ran)
+    effects = [
+        {"ingest_gone": True},
+        {"drained": True},
+        {"sink_gone": True},
+        {"query_gone": True},
+        {"children_gone": True},
+    ]
+    steps = [plan(standing).step]
+    for effect in effects:
+        standing = replace(standing, **effect)
+        steps.append(plan(standing).step)
+    assert steps[-1] is (Step.RELEASE if deleting else Step.SUSPENDED)
+    assert steps[0] is Step.STOP_INGEST

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from k2_core.types import TopicName
+from k2_operator.names import FINALIZER, INGEST
+from k2_operator.pipeline import effective
+from k2_operator.plan import Plan, Step, plan
+from k2_operator.resource import Resource
+from k2_operator.signals import Answer, Log, Secrets
+from k2_operator.situation import (
+    Children,
+    Situation,
+    frozen,
+    is_gone,
+    manifests_due,
+    no_longer_wanted,
+    question_for,
+    standing_of,
+    workloads_of,
+)
+from k2_operator.store import Place
+from support.operator import operator_config, plain_body
+
+DEPLOYMENTS = ["crypto-ingest-binance", "crypto-sink", "crypto-query"]
+RUN = Plan(Step.RUN, ingest=True, sink=True, query=True)
+STOP_QUERY = Plan(Step.STOP_QUERY, ingest=False, sink=False, query=False)
+
+
+def resource(phase: str = "Running", *, suspend: bool = False, deleting: bool = False) -> Resource:
+    body = plain_body(suspend=suspend) | {"status": {"phase": phase}}
+    body["metadata"] |= {"resourceVersion": "1", "finalizers": [FINALIZER]}
+    if deleting:
+        body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return Resource.of(body)
+
+
+def deployment(name: str, replicas: int = 0, **labels: str) -> tuple[Place, dict[str, Any]]:
+    own = {f"app.kubernetes.io/{label.replace('_', '-')}": value for label, value in labels.items()}
+    metadata = {"name": name, "generation": 1, "labels": own}
+    body = {"metadata": metadata, "spec": {"replicas": replicas}, "status": {"observedGeneration": 1}}
+    return Place("Deployment", "default", name), body
+
+
+def situation(children: Children = (), *, due: Plan = RUN, found: Resource | None = None) -> Situation:
+    spec = effective(plain_body(), operator_config())
+    fares = workloads_of(spec, children)
+    who = found or resource()
+    asked = question_for(spec, who, fares)
+    answer = Answer(asked, 0.0, Secrets(), dict(asked.topics), Log())
+    return Situation(who, spec, None, children, fares, answer, due)
+
+
+def answered(one: Situation, **more: Any) -> Situation:
+    assert one.answer is not None
+    return replace(one, answer=replace(one.answer, **more))
+
+
+def replicas(made: list[dict[str, Any]]) -> Mapping[str, int]:
+    return {one["metadata"]["name"]: one["spec"]["replicas"] for one in made if one["kind"] == "Deployment"}
+
+
+def kinds(made: list[dict[str, Any]]) -> set[str]:
+    return {one["kind"] for one in made}
+
+
+class TestWorkloads:
+    def test_those_of_the_spec_and_those_that_stand_there_without_it(self) -> None:
+        children = [deployment("crypto-ingest-old", 1, component="ingest"), deployment("another")]
+        found = workloads_of(effective(plain_body(), operator_config()), children)
+        assert [one.name for one in found] == [*DEPLOYMENTS, "crypto-ingest-old"]
+        assert not is_gone(found, INGEST)
+
+    def test_where_the_spec_is_wrong_those_that_stand_there(self) -> None:
+        assert [one.name for one in workloads_of(None, [deployment("crypto-sink", 0, component="sink")])] == [
+            "crypto-sink"
+        ]
+
+
+class TestQuestion:
+    @pytest.mark.parametrize(
+        ("who", "running", "expected"),
+        [
+            pytest.param(resource("Suspended", suspend=True), 0, (True, True), id="suspended"),
+            pytest.param(resource("Suspended", suspend=True), 1, (True, False), id="a sink is there again"),
+            pytest.param(resource("Suspended"), 0, (True, False), id="to be resumed"),
+            pytest.param(resource("Suspending", suspend=True), 0, (True, False), id="not suspended yet"),
+            pytest.param(resource("Suspended", suspend=True, deleting=True), 0, (False, False), id="deleted"),
+        ],
+    )
+    def test_topics_are_made_unless_it_goes_and_grow_while_it_is_suspended(
+        self, who: Resource, running: int, expected: tuple[bool, bool]
+    ) -> None:
+        spec = effective(plain_body(), operator_config())
+        asked = question_for(spec, who, workloads_of(spec, [deployment("crypto-sink", running, component="sink")]))
+        assert (asked.create, asked.grow) == expected
+
+
+class TestStanding:
+    def test_a_sink_that_is_there_ran_whatever_the_status_says(self) -> None:
+        children = [deployment("crypto-sink", 1, component="sink")]
+        fares = workloads_of(None, children)
+        found = standing_of(resource("Pending"), children, fares, ingest_gone=True, drained=None)
+        assert (found.ran, found.sink_gone, found.query_gone, found.children_gone) == (True, False, True, False)
+        assert not standing_of(resource("Pending"), [], [], ingest_gone=True, drained=None).ran
+
+
+class TestManifests:
+    def test_all_of_a_pipeline_that_runs(self) -> None:
+        assert replicas(manifests_due(situation(), operator_config())) == dict.fromkeys(DEPLOYMENTS, 1)
+
+    def test_no_replicas_for_what_may_not_run(self) -> None:
+        due = Plan(Step.DRAIN, ingest=False, sink=True, query=True)
+        made = manifests_due(situation(due=due), operator_config())
+        assert replicas(made) == {"crypto-ingest-binance": 0, "crypto-sink": 1, "crypto-query": 1}
+
+    def test_of_what_is_deleted_no_idle_deployment_is_made_anew(self) -> None:
+        children = [deployment("crypto-sink", 1, component="sink")]
+        one = situation(children, due=STOP_QUERY, found=resource(deleting=True))
+        assert replicas(manifests_due(one, operator_config())) == {"crypto-sink": 0}
+
+    @pytest.mark.parametrize(
+        "lacking",
+        [pytest.param({"effective": None}, id="a right spec"), pytest.param({"answer": None}, id="a look")],
+    )
+    def test_nothing_for_want_of(self, lacking: dict[str, Any]) -> None:
+        one = replace(situation(), **lacking)
+        assert manifests_due(one, operator_config()) == []
+        assert one.effective is None or frozen(one, [])
+
+    @pytest.mark.parametrize(
+        "problem",
+        [
+            pytest.param({"secrets": Secrets({}, {"keys": "there is none"})}, id="a secret"),
+            pytest.param({"kafka_problem": "no answer", "partitions": None}, id="Kafka"),
+            pytest.param({"partitions": {TopicName("t"): 1}}, id="topics"),
+        ],
+    )
+    def test_neither_pods_nor_their_file_while_something_is_missing(self, problem: dict[str, Any]) -> None:
+        made = manifests_due(answered(situation(), **problem), operator_config())
+        assert kinds(made) == {"ServiceAccount", "NetworkPolicy", "PodDisruptionBudget", "Service"}
+
+    def test_what_was_accepted_is_mended_without_kafka_but_not_without_its_secrets(self) -> None:
+        [file] = [one for one in manifests_due(situation(), operator_config()) if one["kind"] == "ConfigMap"]
+        one = situation([(Place("ConfigMap", "default", "crypto-pipeline"), file)])
+        away = answered(one, kafka_problem="no answer", partitions=None)
+        assert "Deployment" in kinds(manifests_due(away, operator_config()))
+        unlocked = answered(away, secrets=Secrets({}, {"keys": "there is none"}))
+        assert "Deployment" not in kinds(manifests_due(unlocked, operator_config()))
+
+
+def test_children_of_a_source_that_was_taken_out_are_no_longer_wanted() -> None:
+    pod = (
+        Place("Pod", "default", "crypto-sink-1"),
+        {"metadata": deployment("", managed_by="k2-operator")[1]["metadata"]},
+    )
+    children = [
+        deployment("crypto-ingest-old", 1, component="ingest", managed_by="k2-operator"),
+        deployment("crypto-sink", 1, component="sink", managed_by="k2-operator"),
+        deployment("somebody-elses", 1),
+        pod,
+    ]
+    one = situation(children)
+    found = no_longer_wanted(one, manifests_due(one, operator_config()))
+    assert [place.name for place in found] == ["crypto-ingest-old"]
+
+
+def test_the_plan_follows_from_the_standing() -> None:
+    found = standing_of(resource(suspend=True), [], workloads_of(None, []), ingest_gone=True, drained=None)
+    assert plan(found).step is Step.DRAIN

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from k2_core.spec import KafkaSpec
+from k2_core.types import Offset, Partition, TopicName
+from k2_operator.plan import Step
+from k2_operator.signals import Answer, Log, Question, Secrets
+from k2_operator.status import (
+    Condition,
+    Refusal,
+    View,
+    age_step,
+    conditions,
+    rounded,
+    status,
+    worth_writing,
+)
+from k2_operator.store import Key
+from k2_operator.workloads import Trouble, Workload
+
+T = TopicName("t")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+QUESTION = Question("ns", KafkaSpec(bootstrap_servers="k:1"), (T,), {T: 4}, "read", "committed", {})
+AT = (T, Partition(0))
+LOG = Log({AT: Offset(0)}, {AT: Offset(1234)}, {AT: Offset(1200)}, {AT: Offset(0)}, NOW - timedelta(seconds=25), NOW)
+ANSWER = Answer(QUESTION, 0.0, Secrets(), {T: 4}, LOG)
+
+
+def part(component: str, **more: Any) -> Workload:
+    given = {"wanted": 1, "ready": 1, "settled": True, "gone": False, "trouble": None, **more}
+    return Workload(component, f"p-{component}", **given)
+
+
+VIEW = View(
+    key=Key("ns", "p"),
+    generation=3,
+    previous={},
+    deleting=False,
+    suspend=False,
+    config_problem=None,
+    inactive=(),
+    answer=ANSWER,
+    step=Step.RUN,
+    workloads=(part("ingest"), part("sink", ready=2, wanted=2), part("query")),
+)
+GONE = tuple(part(name, wanted=0, ready=0, gone=True) for name in ("ingest", "sink", "query"))
+ENDING = tuple(part(name, wanted=0, ready=0) for name in ("ingest", "sink", "query"))
+
+
+def condition(view: View, kind: str) -> Condition:
+    return next(one for one in conditions(view) if one.type == kind)
+
+
+def answered(**more: Any) -> View:
+    return replace(VIEW, answer=replace(ANSWER, **more))
+
+
+def test_a_running_pipeline() -> None:
+    found = status(VIEW, NOW)
+    assert found["phase"] == "Running"
+    assert found["observedGeneration"] == 3
+    assert found["replicas"] == {"ingest": 1, "sink": 2, "query": 1}
+    assert found["lag"] == {"unreadRecords": 34, "uncommittedRecords": 1200}
+    assert found["freshness"]["committedAgeSeconds"] == 20
+    assert found["freshness"]["newestEventTime"] == "2026-01-01T00:00:00Z"
+    assert found["query"] == {"url": "http://p-query.ns.svc:80"}
+    assert [one["status"] for one in found["conditions"]] == ["True"] * 9
+
+
+TROUBLE = part("sink", ready=0, trouble=Trouble("CrashLoop", "it crashed"))
+
+
+@pytest.mark.parametrize(
+    ("view", "kind", "expected", "reason", "text"),
+    [
+        pytest.param(replace(VIEW, config_problem="x"), "ConfigValid", False, "InvalidSpec", "correct", id="spec"),
+        pytest.param(replace(VIEW, inactive=("a.b",)), "ConfigValid", True, "InactiveSettings", "a.b", id="inactive"),
+        pytest.param(replace(VIEW, answer=None), "SecretsReady", None, "NotYetKnown", "", id="no look: secrets"),
+        pytest.param(replace(VIEW, answer=None), "KafkaReady", None, "NotYetKnown", "", id="no look: kafka"),
+        pytest.param(replace(VIEW, answer=None), "TopicsReady", None, "NotYetKnown", "", id="no look: topics"),
+        pytest.param(
+            answered(secrets=Secrets({}, {"s": "gone"})),
+            "SecretsReady",
+            False,
+            "SecretUnusable",
+            "secret s",
+            id="secret",
+        ),
+        pytest.param(answered(kafka_problem="x"), "KafkaReady", False, "Unreachable", "k:1", id="kafka"),
+        pytest.param(
+            replace(answered(kafka_problem="x"), step=Step.DRAIN),
+            "KafkaReady",
+            False,
+            "Unreachable",
+            "k2.dev/force-delete",
+            id="kafka at a drain",
+        ),
+        pytest.param(answered(partitions={}), "TopicsReady", False, "Missing", "t", id="topic missing"),
+        pytest.param(answered(topics_problem="x"), "TopicsReady", False, "Refused", "x", id="topic refused"),
+        pytest.param(
+            answered(partitions={T: 2}), "TopicsReady", False, "TooFewPartitions", "spec.suspend", id="topic small"
+        ),
+        pytest.param(answered(partitions={T: 9}), "TopicsReady", True, "MoreThanAsked", "9", id="topic large"),
+        pytest.param(
+            replace(VIEW, workloads=(part("ingest"), TROUBLE, part("query"))),
+            "SinkReady",
+            False,
+            "CrashLoop",
+            "it crashed",
+            id="crash",
+        ),
+        pytest.param(replace(VIEW, workloads=()), "SinkReady", None, "NotYetKnown", "", id="no workload"),
+        pytest.param(replace(VIEW, suspend=True, workloads=GONE), "SinkReady", False, "Stopped", "", id="stopped"),
+        pytest.param(replace(VIEW, suspend=True, workloads=ENDING), "SinkReady", False, "Stopping", "", id="stopping"),
+        pytest.param(
+            replace(VIEW, suspend=True, step=Step.DRAIN), "SinkReady", False, "Draining", "1234 records", id="drain"
+        ),
+        pytest.param(
+            replace(VIEW, deleting=True, step=Step.DRAIN, draining_s=1200.0, answer=None),
+            "SinkReady",
+            False,
+            "DrainSlow",
+            "an unknown number",
+            id="slow drain",
+        ),
+        pytest.param(replace(VIEW, refusals=[Refusal("NameTaken", "y")]), "Owned", False, "NameTaken", "y", id="owned"),
+    ],
+)
+def test_conditions(view: View, kind: str, expected: bool | None, reason: str, text: str) -> None:
+    found = condition(view, kind)
+    assert (found.status, found.reason) == (expected, reason)
+    assert text in found.message
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        pytest.param(VIEW, "Running", id="running"),
+        pytest.param(replace(VIEW, workloads=(TROUBLE,)), "Pending", id="not yet"),
+        pytest.param(replace(VIEW, workloads=(TROUBLE,), previous={"phase": "Running"}), "Degraded", id="no longer"),
+        pytest.param(replace(VIEW, config_problem="x"), "Failed", id="spec"),
+        pytest.param(replace(VIEW, suspend=True), "Suspending", id="suspending"),
+        pytest.param(replace(VIEW, suspend=True, step=Step.SUSPENDED), "Suspended", id="suspended"),
+        pytest.param(replace(VIEW, deleting=True, config_problem="x"), "Deleting", id="deleting"),
+    ],
+)
+def test_phases(view: View, expected: str) -> None:
+    assert status(view, NOW)["phase"] == expected
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    before = status(VIEW, NOW)
+    later = status(replace(VIEW, previous=before, workloads=(TROUBLE,)), NOW + timedelta(hours=1))
+    times = {one["type"]: one["lastTransitionTime"] for one in later["conditions"]}
+    assert times["KafkaReady"] == "2026-01-01T00:00:00Z"
+    assert times["SinkReady"] == times["Ready"] == "2026-01-01T01:00:00Z"
+
+
+def test_what_is_unknown_is_left_out() -> None:
+    assert "lag" not in status(replace(VIEW, answer=None), NOW)
+    nothing = replace(ANSWER, log=replace(LOG, read={}, committed={}, committed_at=None, newest_event_time=None))
+    found = status(replace(VIEW, answer=nothing), NOW)
+    assert "lag" not in found
+    assert "freshness" not in found
+
+
+def test_lag_alone_is_written_now_and_then() -> None:
+    before = status(VIEW, NOW)
+    more = before | {"lag": {"unreadRecords": 1}}
+    assert not worth_writing(before, dict(before), 1e9)
+    assert not worth_writing(before, more, 9.0)
+    assert worth_writing(before, more, 10.0)
+    assert worth_writing(before, more | {"phase": "Degraded"}, 0.0)
+
+
+def test_roundings() -> None:
+    assert [rounded(count) for count in (None, 0, 99, 123, 98765)] == [None, 0, 99, 120, 98000]
+    assert [age_step(age_s) for age_s in (-3.0, 9.9, 10.0, 59.0, 90_000.0)] == [0, 0, 10, 30, 86_400]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core.spec import KafkaSpec, SecretKeyRef
+from k2_core.types import TopicName
+from k2_operator.signals import Question
+from k2_operator.topics import Topics, kafka_settings, look
+
+pytestmark = pytest.mark.kafka
+
+REF = SecretKeyRef(name="s", key="k")
+
+
+@pytest.fixture
+def question(kafka: LocalKafka) -> Iterator[Question]:
+    """A question about a topic of the test's own."""
+    name = TopicName(f"look_{uuid.uuid4().hex[:8]}")
+    spec = KafkaSpec(bootstrap_servers=kafka.bootstrap_servers, replication_factor=1)
+    yield Question("ns", spec, (name,), {name: 2}, f"{name}.read", f"{name}.committed", {})
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    if name in admin.list_topics(timeout=20).topics:
+        admin.delete_topics([name])[name].result(20)
+
+
+def client(question: Question) -> Topics:
+    return Topics(kafka_settings(question.kafka, {}, None))
+
+
+def test_a_missing_topic_is_made_only_where_that_is_asked_for(question: Question) -> None:
+    [name] = question.topics
+    found = look(client(question), replace(question, create=False))
+    assert (found.partitions, found.kafka_problem, found.topics_problem) == ({}, None, None)
+    found = look(client(question), question)
+    assert found.partitions == {name: 2}
+    assert found.log is not None
+    assert (found.log.unread, found.log.uncommitted, found.log.committed_at) == (0, 0, None)
+
+
+def test_a_small_topic_grows_only_where_that_is_asked_for(question: Question) -> None:
+    [name] = question.topics
+    look(client(question), question)
+    wider = replace(question, topics={name: 4})
+    assert look(client(question), wider).partitions == {name: 2}
+    found = look(client(question), replace(wider, grow=True))
+    assert found.partitions in ({name: 4}, {name: 2})  # brokers hear of it a moment later
+    assert found.topics_problem is None
+
+
+def test_a_topic_that_kafka_refuses_is_told_in_its_words(question: Question) -> None:
+    three = KafkaSpec(bootstrap_servers=question.kafka.bootstrap_servers, replication_factor=3)
+    found = look(client(replace(question, kafka=three)), replace(question, kafka=three))
+    assert found.kafka_problem is None
+    assert "replication" in str(found.topics_problem).lower()
+
+
+def test_a_kafka_that_does_not_answer_is_told_in_the_clients_words(question: Question) -> None:
+    away = replace(question, kafka=KafkaSpec(bootstrap_servers="127.0.0.1:1"))
+    found = look(client(away), away)
+    assert (found.partitions, found.log) == (None, None)
+    assert found.kafka_problem
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param({}, "PLAINTEXT", id="plain"),
+        pytest.param({"tls": {}}, "SSL", id="TLS"),
+        pytest.param({"tls": {"enabled": False}}, "PLAINTEXT", id="TLS off"),
+    ],
+)
+def test_the_protocol_follows_from_the_spec(more: dict[str, object], expected: str) -> None:
+    spec = KafkaSpec.model_validate({"bootstrapServers": "k:1"} | more)
+    assert kafka_settings(spec, {}, None).kafka_security_protocol == expected
+
+
+def test_a_login_comes_from_the_secrets_and_the_ca_from_its_file(tmp_path: Path) -> None:
+    ref = REF.model_dump(by_alias=True)
+    sasl = {"mechanism": "SCRAM-SHA-512", "usernameSecret": ref, "passwordSecret": ref}
+    spec = KafkaSpec.model_validate({"bootstrapServers": "k:1", "tls": {"caSecret": ref}, "sasl": sasl})
+    values = {"spec.kafka.sasl.usernameSecret": b"user", "spec.kafka.sasl.passwordSecret": b"hunter"}
+    found = kafka_settings(spec, values, tmp_path / "ca.pem")
+    assert found.kafka_security_protocol == "SASL_SSL"
+    assert found.kafka_ca_file == tmp_path / "ca.pem"
+    assert str(found.kafka_sasl_username) == "user"
+    assert "hunter" not in repr(found)
