@@ -27,6 +27,9 @@ BENCHMARKS: Mapping[str, str] = {
     "storage": "bytes a trade of a real capture, as one sorted file with every column of the table",
     "window": "/v1/trades for 15 minutes of one symbol over HTTP, warm",
     "start": "hack/run to the first committed row, warm and on a cold cache",
+    "apply": "kubectl apply to all pods ready and the first committed row, on a real one-node cluster (as root)",
+    "reconcile": "the operator with 1, 100 and 1,000 pipelines: a change to its child, requests, memory",
+    "decision": "the policy's step, and its replicas and lag beside KEDA's rule in simulated pipelines",
 }
 PACKAGES = ("k2-lakehouse", "confluent-kafka", "pyarrow", "pyiceberg", "duckdb", "polars-avro", "picows", "websockets")
 
