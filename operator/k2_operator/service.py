@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
@@ -125,8 +126,8 @@ class Service:
         """What `/readyz` asks."""
         return {"synced": lambda: None if self._synced else "found watches that have not listed everything yet"}
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run until told to stop, or until a part ends that must not.
+    async def run(self) -> None:
+        """Run until Kopf takes a signal to stop, this is cancelled, or a part ends that must not.
 
         Raises:
             SetupError: The resource definition is not installed.
@@ -142,12 +143,12 @@ class Service:
             tasks += [
                 self._task("looks", self._observer.run()),
                 self._task("figures", self._show_figures()),
-                self._task("kopf", self._follow_pipelines(stop)),
+                self._task("kopf", self._follow_pipelines()),
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ended = next(iter(done))
             ended.result()
-            if not stop.is_set() and ended.get_name() != "kopf":
+            if ended.get_name() != "kopf":
                 raise RetryableError(f"{ended.get_name()}: found it ended, expected it to go on")
         finally:
             for task in tasks:
@@ -191,7 +192,7 @@ class Service:
             ) from error
         self._synced = True
 
-    async def _follow_pipelines(self, stop: asyncio.Event) -> None:
+    async def _follow_pipelines(self) -> None:
         namespaces = self._config.watch_namespaces
         await kopf.operator(
             registry=handlers.registry(self._log_in, self._pipelines, self._queue.wake),
@@ -199,7 +200,6 @@ class Service:
             standalone=True,
             clusterwide=not namespaces,
             namespaces=namespaces,
-            stop_flag=stop,
         )
 
     def _log_in(self) -> kopf.AiohttpSession:
@@ -253,12 +253,34 @@ class Service:
             await asyncio.sleep(FIGURES_EVERY_S)
 
 
+async def until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Await work to its end, or cancel it and return once told to stop.
+
+    Raises:
+        Exception: Whatever the work raised.
+    """
+    loop = asyncio.get_running_loop()
+    working, stopping = loop.create_task(work, name="service"), loop.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
 async def serve(config: OperatorConfig) -> None:
     """Run an operator until SIGTERM.
 
     Raises:
         K2Error: It cannot go on.
     """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Kopf takes signals only once it runs, after everything is known; until then they would kill the process.
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     registry = new_registry("k2-operator")
     metrics, signs = OperatorMetrics(registry), WatchSigns()
     info = credentials()
@@ -269,7 +291,7 @@ async def serve(config: OperatorConfig) -> None:
         token = asyncio.get_running_loop().create_task(refresh_token(session), name="token")
         _log.info("listening", extra={"host": host, "port": port})
         try:
-            await service.run(asyncio.Event())
+            await until_stopped(service.run(), stop)
         finally:
             token.cancel()
             await runner.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -50,3 +51,13 @@ class TestLiveness:
         wire.release()
         operated.wait(lambda: operated.probe("livez") == 200, "a reconcile that goes on")
         operated.wait(lambda: operated.phase() == "Pending", "its end")
+
+
+class TestStop:
+    def test_sigterm_before_anything_is_known_is_a_clean_stop(self, operated: Operated, wire: HeldWire) -> None:
+        wire.hold()
+        process = operated.launch()
+        operated.wait(lambda: operated.probe("readyz") == 503, "an operator that waits for its API server")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert '"message": "stopped"' in operated.log()

@@ -70,6 +70,13 @@ class Operated:
 
     def start(self, **more: object) -> subprocess.Popen[bytes]:
         """Start an operator and wait until it knows the cluster."""
+        process = self.launch(**more)
+        self.wait(lambda: self.probe("readyz") == 200 or process.poll() is not None, "an operator that is ready")
+        assert process.poll() is None, self.log()
+        return process
+
+    def launch(self, **more: object) -> subprocess.Popen[bytes]:
+        """Start an operator."""
         environment = os.environ | {
             "KUBECONFIG": str(self._kubeconfig()),
             "K2_OPERATOR_CONFIG": str(self.configure(**more)),
@@ -80,8 +87,6 @@ class Operated:
                 [sys.executable, "-m", "k2_operator"], env=environment, stdout=log, stderr=subprocess.STDOUT
             )
         self.processes.append(process)
-        self.wait(lambda: self.probe("readyz") == 200 or process.poll() is not None, "an operator that is ready")
-        assert process.poll() is None, self.log()
         return process
 
     def _kubeconfig(self) -> Path:
