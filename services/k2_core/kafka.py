@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import (
+    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -22,7 +23,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError, SetupError, SpecError
@@ -199,6 +200,21 @@ class KafkaAdmin:
         answer = self._result(futures[group]).topic_partitions
         found = [at for at in answer if at.topic == topic and at.offset >= 0]
         return {Partition(at.partition): (Offset(at.offset), at.metadata) for at in found}
+
+    def group_members(self, group: str) -> tuple[int, ConsumerGroupState]:
+        """Return how many members a group has, and its state; a group that nobody ever joined is DEAD."""
+        futures = self._client.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_S)
+        description = self._result(futures[group])
+        return len(description.members), description.state
+
+    def retention_s(self, topics: Iterable[TopicName]) -> float | None:
+        """Return how long topics keep a record, the shortest of them; None if all keep it for ever."""
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        if not resources:
+            return None
+        futures = self._client.describe_configs(resources, request_timeout=ADMIN_TIMEOUT_S)
+        kept_ms = [int(self._result(future)["retention.ms"].value) for future in futures.values()]
+        return min((one / 1000 for one in kept_ms if one >= 0), default=None)
 
     def write_group_signals(
         self, group: str, signals: Mapping[tuple[TopicName, Partition], tuple[Offset, str]]

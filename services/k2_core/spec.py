@@ -165,6 +165,11 @@ class Pipeline(Model):
         """The group, without members, that holds what the table has taken in; see `k2_core.commit_signal`."""
         return f"k2.{self.spec.namespace}.{self.metadata.name}.committed"
 
+    @property
+    def control_name(self) -> str:
+        """What the pipeline is called in the control topic; see `k2_core.control`."""
+        return f"{self.spec.namespace}.{self.metadata.name}"
+
     def trades_topic(self, source: IngestionSpec) -> TopicName:
         """Return the topic that a source's trades go to; sources of one venue share it."""
         return topic_name(self.spec.namespace, source.asset_class, "trades", source.venue)

@@ -1,0 +1,158 @@
+"""Looks at Kafka for one pipeline: ends, positions, ages, what sinks say of themselves, and who is in their group.
+
+The controller's one module that talks to Kafka for reading. Nothing is remembered between two looks but clients and the
+topics' retention, which seldom changes. Called by `k2_core.controller.loop`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from confluent_kafka import Consumer, ConsumerGroupState, TopicPartition
+
+from k2_core.config import ServiceSettings
+from k2_core.controller.lag import LogPartition, PartitionLag, partition_lags, wanted_ages
+from k2_core.kafka import KafkaAdmin, client_config
+from k2_core.sink_report import SinkReport, newest
+from k2_core.spec import Pipeline
+from k2_core.types import Offset, Partition, TopicName
+
+RETENTION_EVERY_S: Final = 60.0
+AGES_TIMEOUT_S: Final = 1.0
+"""What is not read by then has no age, which holds what needs it."""
+_FETCH_BYTES: Final = 64 * 1024
+"""Of a partition: a batch is enough, its first record is the one that is asked for."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look saw.
+
+    Args:
+        at: UTC.
+        partitions: Of all topics that exist.
+        reports: The newest of each sink, fresh or not, by its name.
+        members: How many sinks are in the group.
+        rebalancing: Whether the group hands partitions over.
+        retention_s: How long the log keeps a record, the shortest of the topics; None: for ever, or not known.
+    """
+
+    at: datetime
+    partitions: tuple[PartitionLag, ...] = ()
+    reports: Mapping[str, SinkReport] = field(default_factory=dict)
+    members: int = 0
+    rebalancing: bool = False
+    retention_s: float | None = None
+
+
+class Looker:
+    """Looks again and again.
+
+    Args:
+        settings: Where Kafka is.
+        pipeline: Whose topics and groups.
+    """
+
+    def __init__(self, settings: ServiceSettings, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._admin = KafkaAdmin(settings)
+        self._ages = _Ages(settings)
+        self._retention: tuple[float, float | None] = (-RETENTION_EVERY_S, None)
+
+    def look(self) -> Look:
+        """Return what is to be seen now.
+
+        Raises:
+            KafkaUnavailableError: No broker answered: nothing is known.
+        """
+        topics = self._admin.describe_topics(self._pipeline.trades_topics())
+        read: dict[LogPartition, Offset] = {}
+        committed: dict[LogPartition, Offset] = {}
+        starts: dict[LogPartition, Offset] = {}
+        ends: dict[LogPartition, Offset] = {}
+        reports: list[SinkReport | None] = []
+        for topic, (_, count) in topics.items():
+            numbers = [Partition(number) for number in range(count)]
+            # Positions first: what is read in between makes a lag look longer, never shorter than it was.
+            signals = self._admin.group_signals(self._pipeline.sink_group, topic)
+            reports += [SinkReport.parse(text) for _, text in signals.values()]
+            read |= {(topic, at): offset for at, (offset, _) in signals.items()}
+            taken = self._admin.group_offsets(self._pipeline.committed_group, topic)
+            committed |= {(topic, at): offset for at, offset in taken.items()}
+            starts |= {(topic, at): offset for at, offset in self._admin.log_starts(topic, numbers).items()}
+            ends |= {(topic, at): offset for at, offset in self._admin.stable_ends(topic, numbers).items()}
+        now = datetime.now(UTC)
+        ages = self._ages.of(wanted_ages(starts, ends, read), wanted_ages(starts, ends, committed), now)
+        members, state = self._admin.group_members(self._pipeline.sink_group)
+        return Look(
+            at=now,
+            partitions=tuple(partition_lags(starts, ends, read, committed, lambda at, offset: ages.get((at, offset)))),
+            reports=newest(reports),
+            members=members,
+            rebalancing=state in _REBALANCING,
+            retention_s=self._retention_s(topics),
+        )
+
+    def _retention_s(self, topics: Iterable[TopicName]) -> float | None:
+        if time.monotonic() - self._retention[0] >= RETENTION_EVERY_S:
+            self._retention = time.monotonic(), self._admin.retention_s(topics)
+        return self._retention[1]
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._ages.close()
+
+
+_REBALANCING: Final = frozenset({ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING})
+
+
+class _Ages:
+    """Reads the record at a position for its timestamp."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        config = client_config(
+            settings,
+            group_id="k2-controller-ages",  # required by the client; nothing is ever committed under it
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",  # retention may take the record away while it is asked for
+            fetch_wait_max_ms=20,
+            fetch_message_max_bytes=_FETCH_BYTES,
+        )
+        self._consumer = Consumer(config, logger=_log)
+
+    def of(
+        self, unread: Mapping[LogPartition, Offset], uncommitted: Mapping[LogPartition, Offset], now: datetime
+    ) -> dict[tuple[LogPartition, Offset], float]:
+        """Return the age in seconds of each record that could be read."""
+        ages: dict[tuple[LogPartition, Offset], float] = {}
+        for wanted in (unread, uncommitted):
+            missing = {at: offset for at, offset in wanted.items() if (at, offset) not in ages}
+            for at, timestamp_ms in self._timestamps(missing).items():
+                ages[at, missing[at]] = max(0.0, now.timestamp() - timestamp_ms / 1000)
+        return ages
+
+    def _timestamps(self, wanted: Mapping[LogPartition, Offset]) -> dict[LogPartition, int]:
+        if not wanted:
+            return {}
+        found: dict[LogPartition, int] = {}
+        self._consumer.assign([TopicPartition(*at, offset) for at, offset in wanted.items()])
+        deadline_s = time.monotonic() + AGES_TIMEOUT_S
+        while len(found) < len(wanted) and (left_s := deadline_s - time.monotonic()) > 0:
+            for message in self._consumer.consume(len(wanted), min(left_s, 0.02)):
+                at = (TopicName(message.topic() or ""), Partition(message.partition() or 0))
+                if message.error() is None and at in wanted and at not in found:
+                    found[at] = message.timestamp()[1]
+        self._consumer.unassign()
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()

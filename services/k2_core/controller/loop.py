@@ -1,0 +1,155 @@
+"""The controller of one pipeline: look, decide, tell. The same in the operator and under `k2 up`.
+
+What it decided last stands in the control topic, with what it must remember, so that it may die at any time and its
+absence changes no level. How sinks are started and stopped is the business of whoever calls it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from k2_core.control import Command, Override
+from k2_core.control_topic import ControlReader, ControlWriter
+from k2_core.controller.look import Look, Looker
+from k2_core.controller.sight import Executor, observe
+from k2_core.errors import KafkaUnavailableError, StateError
+from k2_core.policy.decision import Decision, PolicyState, step
+from k2_core.policy.memory import from_dict, to_dict
+from k2_core.policy.observation import Observation
+from k2_core.policy.thresholds import PolicyConfig
+
+REMEMBER_EVERY_S: Final = 10.0
+"""A controller that dies has forgotten at most so much of rates and calm; levels and replicas are stored at once."""
+
+_log = logging.getLogger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One turn.
+
+    Args:
+        decision: What the policy says.
+        look: What was seen; None when Kafka did not answer.
+        override: What a person wants instead, if anything is in force.
+        told: Whether a new command was written.
+    """
+
+    decision: Decision
+    look: Look | None
+    override: Override | None
+    told: bool
+
+
+class Controller:
+    """Decides for one pipeline.
+
+    Args:
+        config: The policy's settings.
+        looker: Sees.
+        reader: Knows what was said before.
+        writer: Tells.
+        now: UTC.
+
+    Raises:
+        KafkaUnavailableError: What was said before cannot be read: to start without it would change levels.
+    """
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        looker: Looker,
+        reader: ControlReader,
+        writer: ControlWriter,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._config = config
+        self._looker = looker
+        self._reader = reader
+        self._writer = writer
+        self._now = now
+        self._last: Look | None = None
+        self._remembered_at: datetime | None = None
+        self._told: tuple[object, ...] | None = None
+        self._state = self._restored()
+
+    def _restored(self) -> PolicyState:
+        view = self._reader.read_all()
+        if view.command is not None:
+            self._told = _essence(view.command)
+        if view.memory is None:
+            return PolicyState()
+        try:
+            return from_dict(view.memory)
+        except StateError as error:
+            _log.warning("memory: begins anew", extra={"error": str(error)})
+            return PolicyState()
+
+    def tick(self, executor: Executor) -> Tick:
+        """Look, decide, and tell what is new.
+
+        Args:
+            executor: What whoever runs the sinks knows.
+        """
+        self._reader.poll(0)
+        look = self._look()
+        observation = Observation(replicas=executor.replicas) if look is None else observe(self._last, look, executor)
+        self._last = look
+        now = self._now()
+        self._state, decision = step(self._config, self._state, observation, now.timestamp())
+        told = self._tell(decision, now)
+        self._remember(now, at_once=told)
+        return Tick(decision, look, self._reader.view.override(now), told)
+
+    def _look(self) -> Look | None:
+        try:
+            return self._looker.look()
+        except KafkaUnavailableError as error:  # nothing is known, so everything is held
+            _log.warning("look: everything is held", extra={"error": str(error)})
+            return None
+
+    def _tell(self, decision: Decision, now: datetime) -> bool:
+        command = Command(
+            level=decision.level.applied,
+            reason=decision.level.why,
+            decided_at=now,
+            commit_interval_s=decision.replicas.commit_interval_s,
+        )
+        if _essence(command) == self._told:
+            return False
+        try:
+            self._writer.command(command)
+        except KafkaUnavailableError as error:  # services keep what they were told; the next turn tries again
+            _log.warning("command: will be tried again", extra={"error": str(error)})
+            return False
+        self._told = _essence(command)
+        return True
+
+    def _remember(self, now: datetime, *, at_once: bool) -> None:
+        last = self._remembered_at
+        if last is not None and not at_once and (now - last).total_seconds() < REMEMBER_EVERY_S:
+            return
+        try:
+            self._writer.memory(to_dict(self._state))
+        except KafkaUnavailableError as error:  # the next turn tries again
+            _log.warning("memory: will be tried again", extra={"error": str(error)})
+        else:
+            self._remembered_at = now
+
+    def close(self) -> None:
+        """Leave Kafka. Levels stay as they are."""
+        self._looker.close()
+        self._reader.close()
+
+
+def _essence(command: Command) -> tuple[object, ...]:
+    """What makes a command worth telling: why it is as it is changes all the time."""
+    return command.level, command.commit_interval_s

@@ -1,0 +1,116 @@
+"""From two looks to what the policy is told: rates from differences, and unknown where something is not known.
+
+Called by `k2_core.controller.loop`. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from k2_core.controller.lag import total
+from k2_core.controller.look import Look
+from k2_core.policy.observation import Observation
+from k2_core.sink_report import SinkReport
+from k2_core.types import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """What whoever runs the sinks knows.
+
+    Args:
+        replicas: Sinks asked for at present; None: not known.
+        rolling_out: Whether sinks are being replaced for another reason than scaling.
+    """
+
+    replicas: int | None
+    rolling_out: bool = False
+
+
+def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
+    """Return one look as the policy wants it.
+
+    Args:
+        before: The look before, for rates; None at the first.
+        look: This one.
+        executor: What whoever runs the sinks knows.
+    """
+    fresh = [report for report in look.reports.values() if report.fresh(look.at)]
+    # Nobody in the group: then nobody uses memory, fails or has raised a level. Members that do not tell are unknown.
+    told = bool(fresh) or look.members == 0
+    lag = total(look.partitions)
+    owing = [report for report in fresh or look.reports.values() if report.deferred]
+    shed = _shed_per_s(before, look)
+    read = _read_per_s(before, look)
+    return Observation(
+        offered_per_s=_offered_per_s(before, look),
+        accepted_per_s=None if read is None or shed is None else max(0.0, read - shed),
+        shed_per_s=shed,
+        unread_records=lag.unread,
+        oldest_unread_age_s=lag.unread_age_s,
+        memory_ratio=max((report.memory_ratio for report in fresh), default=0.0) if told else None,
+        downstream_failing=any(report.failing for report in fresh) if told else None,
+        deferred_records=sum(report.deferred for report in owing),
+        replicas=executor.replicas,
+        ready_replicas=min(len(fresh), look.members),
+        active_partitions=sum(one.end > one.start for one in look.partitions),
+        rebalancing=look.rebalancing,
+        rolling_out=executor.rolling_out,
+        commit_duration_s=max((one.commit_s for one in fresh if one.commit_s is not None), default=None),
+        oldest_uncommitted_age_s=lag.uncommitted_age_s,
+        oldest_deferred_age_s=_oldest_deferred_age_s(owing, look.at),
+        retention_s=look.retention_s,
+        service_level=max((report.own_level for report in fresh), default=Level.NORMAL),
+    )
+
+
+def _elapsed_s(before: Look | None, look: Look) -> float | None:
+    if before is None or {one.at for one in before.partitions} != {one.at for one in look.partitions}:
+        return None
+    elapsed_s = (look.at - before.at).total_seconds()
+    return elapsed_s if elapsed_s > 0 else None
+
+
+def _offered_per_s(before: Look | None, look: Look) -> float | None:
+    """What was appended to the log: shedding never reads as low load."""
+    elapsed_s = _elapsed_s(before, look)
+    if before is None or elapsed_s is None:
+        return None
+    ends = {one.at: one.end for one in before.partitions}
+    return sum(max(0, one.end - ends[one.at]) for one in look.partitions) / elapsed_s
+
+
+def _read_per_s(before: Look | None, look: Look) -> float | None:
+    """How far read positions went, which Kafka knows of sinks that are gone, too."""
+    elapsed_s = _elapsed_s(before, look)
+    if before is None or elapsed_s is None:
+        return None
+    positions = {one.at: one.read for one in before.partitions}
+    gone = 0
+    for one in look.partitions:
+        last = positions[one.at]
+        if one.read is not None:
+            gone += max(0, one.read - (one.start if last is None else last))
+    return gone / elapsed_s
+
+
+def _shed_per_s(before: Look | None, look: Look) -> float | None:
+    elapsed_s = _elapsed_s(before, look)
+    if before is None or elapsed_s is None:
+        return None
+    return _grown(before.reports, look.reports) / elapsed_s
+
+
+def _grown(before: Mapping[str, SinkReport], now: Mapping[str, SinkReport]) -> int:
+    """How much the counts of sheds grew; a sink that was not there before has shed all of its count since."""
+    return sum(max(0, one.shed - (before[name].shed if name in before else 0)) for name, one in now.items())
+
+
+def _oldest_deferred_age_s(owing: Sequence[SinkReport], now: datetime) -> float | None:
+    """0 if nothing is deferred, None if something is and nobody says since when."""
+    moments = [report.oldest_deferred_at for report in owing if report.oldest_deferred_at is not None]
+    if len(moments) < len(owing):
+        return None
+    return max((max(0.0, (now - moment).total_seconds()) for moment in moments), default=0.0)

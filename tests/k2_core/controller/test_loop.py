@@ -1,0 +1,143 @@
+"""The controller on a real Kafka: what it tells services, what it remembers, and that its absence changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2_core import control_topic, kafka
+from k2_core.commit_signal import CommitSignal
+from k2_core.control import ControlView, Override, dump_memory
+from k2_core.control_topic import ControlReader, ControlWriter
+from k2_core.controller.look import Looker
+from k2_core.controller.loop import Controller
+from k2_core.controller.sight import Executor
+from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig
+from k2_core.sink_report import SinkReport
+from k2_core.types import Level
+from support.controlled import World
+
+pytestmark = pytest.mark.kafka
+
+ONE_SINK = Executor(replicas=1)
+CONFIG = PolicyConfig(DegradationConfig(mode=Mode.AUTO, dwell_up_s=1, dwell_down_s=1, position_interval_s=0))
+
+
+@pytest.fixture
+def controllers(world: World) -> Iterator[Callable[[], Controller]]:
+    """Make controllers; they are closed with the test."""
+    made: list[Controller] = []
+
+    def make() -> Controller:
+        looker = Looker(world.settings, world.pipeline)
+        reader = ControlReader(world.settings, world.pipeline.control_name, world.control)
+        writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
+        made.append(Controller(CONFIG, looker, reader, writer))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def said(world: World) -> ControlView:
+    reader = ControlReader(world.settings, world.pipeline.control_name, world.control)
+    view = reader.read_all()
+    reader.close()
+    return view
+
+
+def tell(world: World, position: int, **more: object) -> None:
+    now = datetime.now(UTC)
+    world.read({0: position}, SinkReport("sink-0/1", now, memory_ratio=0.1, commit_s=0.1, **more))  # type: ignore[arg-type]
+    world.commit({0: position}, CommitSignal(now, None))
+
+
+def test_a_backlog_becomes_a_level_at_the_second_look(world: World, controllers: Callable[[], Controller]) -> None:
+    controller = controllers()
+    tell(world, 0)
+    first = controller.tick(ONE_SINK)
+    assert "offered_per_s" in first.decision.missing
+    assert (first.decision.level.applied, first.told) == (Level.NORMAL, True)
+    world.produce(15_000)
+    tell(world, 0)
+    second = controller.tick(ONE_SINK)
+    assert second.look is not None
+    assert second.decision.observation.unread_records == 15_000
+    assert second.decision.level.applied >= Level.SOFT
+    assert second.told
+    command = said(world).command
+    assert command is not None
+    assert command.level is second.decision.level.applied
+    assert command.reason == "FirstCrossing"
+
+
+def test_what_is_the_same_is_not_told_again(world: World, controllers: Callable[[], Controller]) -> None:
+    controller = controllers()
+    tell(world, 0)
+    assert [controller.tick(ONE_SINK).told for _ in range(3)] == [True, False, False]
+
+
+def test_another_one_goes_on_from_what_was_decided(world: World, controllers: Callable[[], Controller]) -> None:
+    first = controllers()
+    tell(world, 0)
+    first.tick(ONE_SINK)
+    world.produce(1_500)
+    tell(world, 0)
+    level = first.tick(ONE_SINK).decision.level.applied
+    assert level > Level.NORMAL
+    second = controllers()
+    tell(world, 0)
+    tick = second.tick(ONE_SINK)
+    assert (tick.decision.level.applied, tick.told) == (level, False)  # its first look has no rates yet
+
+
+def test_a_memory_that_cannot_be_read_begins_anew(world: World, controllers: Callable[[], Controller]) -> None:
+    ControlWriter(world.settings, world.pipeline.control_name, world.control).memory({"format": 99})
+    tell(world, 0)
+    assert controllers().tick(ONE_SINK).decision.level.applied is Level.NORMAL
+    assert dump_memory(dict(said(world).memory or {})).count(b'"format":1') == 2
+
+
+def test_a_kafka_that_is_away_holds_everything(
+    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    world.produce(15_000)
+    tell(world, 0)
+    level = controller.tick(ONE_SINK).decision.level.applied
+    monkeypatch.setattr(kafka, "ADMIN_TIMEOUT_S", 0.001)
+    monkeypatch.setattr(control_topic, "FLUSH_TIMEOUT_S", 0.0)
+    tick = controller.tick(ONE_SINK)
+    assert tick.look is None
+    assert "unread_records" in tick.decision.missing
+    assert tick.decision.level.applied is level
+    assert not tick.told
+
+
+def test_what_was_not_acknowledged_is_told_again(
+    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = controllers()
+    tell(world, 0)
+    with monkeypatch.context() as patched:
+        patched.setattr(control_topic, "FLUSH_TIMEOUT_S", 0.0)
+        assert not controller.tick(ONE_SINK).told
+    assert controller.tick(ONE_SINK).told
+
+
+def test_an_override_is_shown(world: World, controllers: Callable[[], Controller]) -> None:
+    controller = controllers()
+    tell(world, 0)
+    assert controller.tick(ONE_SINK).override is None
+    now = datetime.now(UTC)
+    override = Override(Level.AGGRESSIVE, "drill", "anna", now, now + timedelta(hours=1))
+    ControlWriter(world.settings, world.pipeline.control_name, world.control).override(override)
+    deadline = now + timedelta(seconds=20)
+    while (found := controller.tick(ONE_SINK).override) is None:
+        assert datetime.now(UTC) < deadline
+    assert found == override

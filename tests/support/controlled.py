@@ -1,0 +1,80 @@
+"""A pipeline of one test alone on a real Kafka, and what its sinks would write of themselves there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from k2_core.commit_signal import CommitSignal
+from k2_core.config import ServiceSettings
+from k2_core.kafka import KafkaAdmin
+from k2_core.sink_report import SinkReport
+from k2_core.spec import Pipeline
+from k2_core.types import Offset, Partition, TopicName
+
+PARTITIONS: Final = 3
+PATIENCE_S: Final = 20.0
+
+
+@dataclass
+class World:
+    """One pipeline's topic and groups.
+
+    Args:
+        settings: Where Kafka is.
+        pipeline: Of this test alone.
+        control: Its control topic.
+    """
+
+    settings: ServiceSettings
+    pipeline: Pipeline
+    control: TopicName
+    members: list[Consumer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        (self.topic,) = self.pipeline.trades_topics()
+        self.admin = KafkaAdmin(self.settings)
+        self.admin.ensure_topics({self.topic: PARTITIONS})
+        self._producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap_servers})
+
+    def produce(self, count: int, partition: int = 0, timestamp_ms: int = 0) -> None:
+        """Append records; 0 means with the time of now."""
+        for _ in range(count):
+            self._producer.produce(self.topic, b"x", partition=partition, timestamp=timestamp_ms)
+        assert self._producer.flush(PATIENCE_S) == 0
+
+    def read(self, positions: dict[int, int], report: SinkReport) -> None:
+        """Write what a sink writes of itself."""
+        self._write(self.pipeline.sink_group, positions, report.dump())
+
+    def commit(self, positions: dict[int, int], signal: CommitSignal) -> None:
+        """Write what a sink writes of a commit."""
+        self._write(self.pipeline.committed_group, positions, signal.dump())
+
+    def _write(self, group: str, positions: dict[int, int], text: str) -> None:
+        signals = {(self.topic, Partition(at)): (Offset(offset), text) for at, offset in positions.items()}
+        self.admin.write_group_signals(group, signals).result(PATIENCE_S)
+
+    def join(self) -> Consumer:
+        """Become a member of the sinks' group."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.kafka_bootstrap_servers,
+                "group.id": self.pipeline.sink_group,
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "session.timeout.ms": 6000,
+            }
+        )
+        consumer.subscribe([self.topic])
+        while not consumer.assignment():
+            consumer.poll(0.05)
+        self.members.append(consumer)
+        return consumer
+
+    def position(self, consumer: Consumer, offset: int, report: SinkReport) -> None:
+        """Write a position as a member does, who alone may while there are members."""
+        at = TopicPartition(self.topic, 0, offset, report.dump())
+        consumer.commit(offsets=[at], asynchronous=False)
