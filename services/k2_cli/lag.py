@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from k2_cli import output
 from k2_cli.backlog import Backlog, backlogs, total
 from k2_cli.folder import DEFAULT_DIR, StateFolder
-from k2_core.errors import KafkaUnavailableError
-from k2_core.spec import Pipeline, load_pipeline
+from k2_cli.kafka_site import kafka_site
 from k2_core.types import Partition
-
-if TYPE_CHECKING:
-    from k2_core.config import ServiceSettings
 
 EXAMPLE: Final = "Example:  k2 lag --dir .k2 --json"
 
@@ -52,9 +48,7 @@ def measure(folder: StateFolder) -> list[Backlog]:
         KafkaUnavailableError: Kafka does not run or does not answer.
         CatalogUnavailableError: The catalog does not answer.
     """
-    folder.require_data()
-    pipeline = load_pipeline(folder.pipeline_file)
-    settings = _settings(folder, pipeline)
+    pipeline, settings = kafka_site(folder.root)
     # After the cheap refusals: these take a second to import.
     from k2_cli.lake import Lake  # noqa: PLC0415
     from k2_core.kafka import KafkaAdmin  # noqa: PLC0415
@@ -72,12 +66,3 @@ def measure(folder: StateFolder) -> list[Backlog]:
         starts, ends = admin.log_starts(topic, numbers), admin.stable_ends(topic, numbers)
         found += backlogs(topic, starts, ends, read, {at: one.next for at, one in known.items()})
     return found
-
-
-def _settings(folder: StateFolder, pipeline: Pipeline) -> ServiceSettings:
-    from k2_cli.environment import folder_settings  # noqa: PLC0415  # see above
-
-    running = folder.running()
-    if pipeline.spec.kafka is None and running is None:
-        raise KafkaUnavailableError(f"Kafka of {folder.root}: found nothing running, expected `k2 up` on this folder")
-    return folder_settings(pipeline, folder, running.kafka if running is not None else "")

@@ -5,6 +5,7 @@ Called by `k2_cli.up` and `k2_cli.replay`, which decide when. Supervision and st
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ SINK_STOP_S: Final = 90.0
 """Above its drain timeout of 30 s and a slow commit."""
 READER_STOP_S: Final = 10.0
 KAFKA_TIMEOUT_S: Final = 10.0
+CONTROLLER: Final = "controller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +161,34 @@ class LocalStack:
             more: Environment beyond the usual.
             stop_s: How long they may take to drain before they are killed.
         """
-        draining = "reading to the end, committing"
         for number in range(self.pipeline.spec.sink.replicas):
-            self._start(Service(f"sink-{number}", "k2_sink", STAGE_SINK, stop_s, more or {}, draining))
+            self._start_sink(number, more or {}, stop_s)
+
+    def _start_sink(self, number: int, more: Mapping[str, str], stop_s: float) -> None:
+        draining = "reading to the end, committing"
+        self._start(Service(f"sink-{number}", "k2_sink", STAGE_SINK, stop_s, more, draining))
+
+    def scale_sinks(self, wanted: int) -> bool:
+        """Start or retire sinks until there are as many as wanted; returns whether that changed anything.
+
+        A number that still belongs to a sink on its way out is not given again before it is gone.
+        """
+        children = [child for child in self._supervisor.children if child.stage == STAGE_SINK]
+        working = [child for child in children if not child.retiring]
+        names = {child.name for child in children}
+        free = (number for number in itertools.count() if f"sink-{number}" not in names)
+        for number in itertools.islice(free, max(0, wanted - len(working))):
+            self._start_sink(number, {}, SINK_STOP_S)
+        for child in working[wanted:]:
+            self._supervisor.retire(child.name, SINK_STOP_S)
+            self.metrics_urls.pop(child.name, None)
+        return wanted != len(working)
+
+    def start_controller(self) -> None:
+        """Start what decides the level and the number of sinks, unless the pipeline wants neither."""
+        modes = {self.pipeline.spec.scaling.mode, self.pipeline.spec.degradation.mode}
+        if modes != {"Off"}:
+            self._start(Service(CONTROLLER, "k2_cli.controller", STAGE_INGEST, READER_STOP_S, {}))
 
     def start_query(self) -> None:
         """Start the query service."""

@@ -103,6 +103,11 @@ class LiveFigures:
         return (total - before[1]) / (now - before[0])
 
 
+def sinks_wanted(controller: Sample | None) -> int | None:
+    """Return how many sinks the controller wants to run; None if it does not answer or has not decided."""
+    return None if controller is None else _whole(controller.value("k2_controller_sinks", {"is": "wanted"}))
+
+
 def _values(samples: Iterable[Sample], name: str) -> list[float]:
     totals = (sample.total(name) for sample in samples)
     return [total for total in totals if total is not None]

@@ -28,6 +28,10 @@ class Sample:
         found = [value for (series, _), value in self.values.items() if series == name]
         return sum(found) if found else None
 
+    def value(self, name: str, labels: Mapping[str, str]) -> float | None:
+        """Return the value of one series, or None if there is none."""
+        return self.values.get((name, tuple(sorted(labels.items()))))
+
     def buckets(self, name: str) -> Buckets:
         """Return a histogram's cumulative counts by upper bound, ascending, summed over other labels."""
         counts: dict[float, float] = {}

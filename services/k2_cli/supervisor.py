@@ -101,6 +101,12 @@ class Child:
     starts: int = 0
     _died_at: deque[float] = field(default_factory=lambda: deque(maxlen=32))
     _start_at: float | None = None
+    _gone_by: float | None = None
+
+    @property
+    def retiring(self) -> bool:
+        """Whether it was asked to stop for good."""
+        return self._gone_by is not None
 
     @property
     def ended(self) -> bool:
@@ -147,8 +153,9 @@ class Supervisor:
             StateError: A child refuses to go on; the message is its own, and names the command to run.
         """
         restarted = False
+        self._forget_retired()
         for child in self.children:
-            if child.unit.running or child.ended:
+            if child.retiring or child.unit.running or child.ended:
                 continue
             if child._start_at is None:
                 self._died(child)
@@ -157,10 +164,32 @@ class Supervisor:
                 restarted = True
         return restarted
 
+    def retire(self, name: str, within_s: float) -> None:
+        """Ask a child to stop for good and return at once: `check` forgets it once it has ended.
+
+        Args:
+            name: Of the child.
+            within_s: What it may take before it is killed.
+        """
+        for child in self.children:
+            if child.name == name and not child.retiring:
+                self._say(f"{child.name}: {child.stopping}")
+                child._gone_by = self._clock() + within_s
+                child.unit.ask_to_stop()
+
+    def _forget_retired(self) -> None:
+        for child in [child for child in self.children if child.retiring]:
+            if child.unit.running and child._gone_by is not None and self._clock() >= child._gone_by:
+                self._say(f"{child.name} did not stop in its time: killed")
+                child.unit.kill()
+            if not child.unit.running:
+                child.unit.stop()
+                self.children.remove(child)
+
     def ask_to_stop(self, stage: int) -> None:
         """Ask the children of one stage to stop, and return at once."""
         for child in self._of(stage):
-            if child.unit.running:
+            if child.unit.running and not child.retiring:
                 self._say(f"{child.name}: {child.stopping}")
                 child.unit.ask_to_stop()
 

@@ -21,8 +21,8 @@ from k2_cli.continuation import next_ids
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
 from k2_cli.interrupts import Interrupts
-from k2_cli.launch import Exchange, LocalStack, needs_exchange
-from k2_cli.live import LiveFigures
+from k2_cli.launch import CONTROLLER, Exchange, LocalStack, needs_exchange
+from k2_cli.live import LiveFigures, sinks_wanted
 from k2_cli.recovery.options import with_directory
 from k2_cli.scrape import Scraper
 from k2_cli.sizes import DiskBudget
@@ -236,6 +236,7 @@ class Session:
         # Last, as rows are committed without it: two processors have enough to start.
         self._let_rows_flow()
         self.stack.start_query()
+        self.stack.start_controller()
         self.stack.write_run(self.choice)
 
     def _let_rows_flow(self) -> None:
@@ -302,6 +303,9 @@ class Session:
 
     def _show(self, view: View, scraper: Scraper, figures: LiveFigures) -> None:
         samples = {name: scraper.read(url) for name, url in self.stack.metrics_urls.items()}
+        wanted = sinks_wanted(samples.get(CONTROLLER))
+        if wanted is not None and self.stack.scale_sinks(wanted):
+            self.stack.write_run(self.choice)
         view.show(figures.update(samples, time.monotonic(), time.time()), time.monotonic())
 
     def check(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k2_cli.live import Figures, LiveFigures, age, line
+from k2_cli.live import Figures, LiveFigures, age, line, sinks_wanted
 from k2_cli.scrape import Sample
 
 NOW = 1_700_000_000.0
@@ -85,3 +85,11 @@ def test_a_line_shows_unknown_as_unknown() -> None:
 )
 def test_ages_have_the_unit_that_suits_them(seconds: float, text: str) -> None:
     assert age(seconds) == text
+
+
+def test_how_many_sinks_the_controller_wants() -> None:
+    ready = (("is", "ready"),)
+    found = Sample({("k2_controller_sinks", (("is", "wanted"),)): 3.0, ("k2_controller_sinks", ready): 1.0})
+    assert sinks_wanted(found) == 3
+    assert sinks_wanted(Sample({("k2_controller_sinks", ready): 1.0})) is None
+    assert sinks_wanted(None) is None

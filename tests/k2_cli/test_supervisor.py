@@ -219,3 +219,41 @@ def test_killing_leaves_nothing(supervisor: Supervisor, make: Make) -> None:
     supervisor.start(running)
     supervisor.kill()
     assert running.unit.returncode == -signal.SIGKILL
+
+
+class TestRetired:
+    def test_it_is_asked_to_stop_and_forgotten_once_it_has_ended(
+        self, supervisor: Supervisor, make: Make, said: list[str], clock: Clock
+    ) -> None:
+        one, two = make("sink-0", SLEEP), make("sink-1", SLEEP, stopping="committing")
+        supervisor.start(one)
+        supervisor.start(two)
+        supervisor.retire("sink-1", 30)
+        supervisor.retire("sink-1", 30)
+        assert two.retiring
+        until(lambda: not two.unit.running)
+        clock.now += POLICY.longest_backoff_s
+        assert not supervisor.check()
+        assert supervisor.children == [one]
+        assert said == ["sink-1: committing"]
+
+    def test_it_is_killed_when_its_time_is_over(
+        self, supervisor: Supervisor, make: Make, said: list[str], clock: Clock
+    ) -> None:
+        child = make("sink-1", f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}")
+        supervisor.start(child)
+        until(lambda: child.unit.log_tail() == "up")
+        supervisor.retire("sink-1", 30)
+        supervisor.check()
+        assert child.unit.running
+        clock.now += 30
+        supervisor.check()
+        assert (child.unit.running, supervisor.children) == (False, [])
+        assert said[-1] == "sink-1 did not stop in its time: killed"
+
+    def test_it_is_waited_for_when_everything_stops(self, supervisor: Supervisor, make: Make, said: list[str]) -> None:
+        child = make("sink-1", SLEEP)
+        supervisor.start(child)
+        supervisor.retire("sink-1", 30)
+        assert supervisor.stop() == {"sink-1": -signal.SIGTERM}
+        assert said == ["sink-1: stopping"]

@@ -15,6 +15,7 @@ from typing import Final
 from k2_core.control import Command, Override
 from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller.look import Look, Looker
+from k2_core.controller.shown import document
 from k2_core.controller.sight import Executor, observe
 from k2_core.errors import KafkaUnavailableError, StateError
 from k2_core.policy.decision import Decision, PolicyState, step
@@ -88,10 +89,15 @@ class Controller:
         if view.memory is None:
             return PolicyState()
         try:
-            return from_dict(view.memory)
-        except StateError as error:
+            return from_dict(view.memory["policy"])
+        except (StateError, KeyError) as error:
             _log.warning("memory: begins anew", extra={"error": str(error)})
             return PolicyState()
+
+    @property
+    def asked_for(self) -> int | None:
+        """How many sinks were asked for last, by whichever controller; None if that was never decided."""
+        return self._state.scaling.target
 
     def tick(self, executor: Executor) -> Tick:
         """Look, decide, and tell what is new.
@@ -106,7 +112,7 @@ class Controller:
         now = self._now()
         self._state, decision = step(self._config, self._state, observation, now.timestamp())
         told = self._tell(decision, now)
-        self._remember(now, at_once=told)
+        self._remember(decision, now, at_once=told)
         return Tick(decision, look, self._reader.view.override(now), told)
 
     def _look(self) -> Look | None:
@@ -133,12 +139,12 @@ class Controller:
         self._told = _essence(command)
         return True
 
-    def _remember(self, now: datetime, *, at_once: bool) -> None:
+    def _remember(self, decision: Decision, now: datetime, *, at_once: bool) -> None:
         last = self._remembered_at
         if last is not None and not at_once and (now - last).total_seconds() < REMEMBER_EVERY_S:
             return
         try:
-            self._writer.memory(to_dict(self._state))
+            self._writer.memory({"policy": to_dict(self._state), "decision": document(decision)})
         except KafkaUnavailableError as error:  # the next turn tries again
             _log.warning("memory: will be tried again", extra={"error": str(error)})
         else:

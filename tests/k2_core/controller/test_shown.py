@@ -1,0 +1,56 @@
+"""A decision as people see it: all that it rests on, in words that JSON has, unknown figures left out."""
+
+from __future__ import annotations
+
+import json
+
+from k2_core.controller.shown import document
+from k2_core.policy.decision import Decision, PolicyState, step
+from k2_core.policy.observation import Observation
+from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig, ScalingConfig
+from k2_core.types import Level
+
+CONFIG = PolicyConfig(DegradationConfig(mode=Mode.AUTO), ScalingConfig(mode=Mode.AUTO, assumed_per_s=1_000))
+BUSY = Observation(
+    offered_per_s=3_000,
+    accepted_per_s=900,
+    shed_per_s=0,
+    unread_records=20_000,
+    oldest_unread_age_s=8,
+    memory_ratio=0.3,
+    downstream_failing=False,
+    deferred_records=0,
+    replicas=1,
+    ready_replicas=1,
+    active_partitions=4,
+    rebalancing=False,
+    rolling_out=False,
+    commit_duration_s=0.2,
+    oldest_uncommitted_age_s=9,
+    oldest_deferred_age_s=0,
+    retention_s=3_600,
+    service_level=Level.NORMAL,
+)
+
+
+def decided(observation: Observation) -> Decision:
+    return step(CONFIG, PolicyState(), observation, 1_000.0)[1]
+
+
+def test_everything_that_it_rests_on() -> None:
+    found = document(decided(BUSY))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["level"]["applied"] == 2
+    assert found["level"]["why"] == "FirstCrossing"
+    assert found["sinks"]["applied"] == 4
+    assert found["sinks"]["terms"]["offered_per_s"] == 3_000
+    assert found["seen"]["unread_records"] == 20_000
+    assert found["seen"]["service_level"] == 0
+    assert (found["missing"], found["outage_budget_s"]) == ([], 3_591)
+
+
+def test_what_is_not_known_is_named_and_left_out() -> None:
+    found = document(decided(Observation(replicas=1)))
+    assert found["seen"] == {"replicas": 1}
+    assert "unread_records" in found["missing"]
+    assert found["sinks"]["terms"] is None
