@@ -1,6 +1,7 @@
 """From pydantic's JSON schema to the structural schema that Kubernetes wants; pure.
 
-Called by definition.py. It adds nothing of its own: types, bounds, defaults, descriptions and rules are the model's.
+Called by definition.py. It adds nothing of its own: types, bounds, defaults, descriptions and rules are the model's,
+though a bound may have to be said as a rule.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def _converted(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
         converted["properties"] = {name: _converted(value, definitions) for name, value in merged["properties"].items()}
     if "items" in merged:
         converted["items"] = _converted(merged["items"], definitions)
+    _set_minimum(converted)
     _set_default(converted)
     _flatten_description(converted)
     return {key: converted[key] for key in sorted(converted, key=_rank)}
@@ -50,6 +52,18 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sche
         return dict(schema)
     (choice,) = [option for option in schema["anyOf"] if option != {"type": "null"}]
     return _resolved(choice, definitions) | beside
+
+
+def _set_minimum(schema: Schema) -> None:
+    """Say a minimum with a fraction twice.
+
+    The API server cuts the fraction of a minimum off before it compares a whole number with it, so that 0 would do
+    for at least 0.5. Rules are exact.
+    """
+    least = schema.get("minimum", 0)
+    if least != int(least):
+        exact = {"rule": f"self >= {least}", "message": f"expected at least {least}"}
+        schema["x-kubernetes-validations"] = [*schema.get("x-kubernetes-validations", ()), exact]
 
 
 def _set_default(schema: Schema) -> None:

@@ -124,6 +124,14 @@ def test_texts_and_lists_are_bounded(schema: dict[str, Any]) -> None:
         assert "enum" in schema or "maxLength" in schema
 
 
+@pytest.mark.parametrize("schema", [schema for *_, schema in FIELDS], ids=[path for path, *_ in FIELDS])
+def test_a_minimum_with_a_fraction_is_a_rule_too(schema: dict[str, Any]) -> None:
+    """The API server judges whole numbers by the whole part of it."""
+    least = schema.get("minimum", 0)
+    said = [rule["rule"] for rule in schema.get("x-kubernetes-validations", ())]
+    assert (f"self >= {least}" in said) == (least != int(least))
+
+
 @pytest.mark.parametrize(("model", "schema"), [case[1:] for case in MODELS], ids=[path for path, *_ in MODELS])
 class TestObjects:
     def test_no_field_more_or_less(self, model: type[BaseModel], schema: dict[str, Any]) -> None:
