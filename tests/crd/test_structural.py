@@ -88,6 +88,8 @@ class TestFields:
             match extra:
                 case annotated_types.Ge(ge=least):
                     expected["minimum"] = least
+                case annotated_types.Gt(gt=bound):
+                    expected |= {"minimum": bound, "exclusiveMinimum": True}
                 case annotated_types.Le(le=most):
                     expected["maximum"] = most
                 case annotated_types.MinLen(min_length=least):
@@ -96,7 +98,7 @@ class TestFields:
                     expected[f"max{ends}"] = most
                 case _ if getattr(extra, "pattern", None) is not None:
                     expected["pattern"] = extra.pattern
-        bounds = {"minimum", "maximum", "pattern", "minLength", "maxLength", "minItems", "maxItems"}
+        bounds = {"minimum", "exclusiveMinimum", "maximum", "pattern", "minLength", "maxLength", "minItems", "maxItems"}
         found = {key: value for key, value in schema.items() if key in bounds}
         if schema.get("x-kubernetes-int-or-string"):
             del found["minimum"]  # of whole numbers, which the model makes text of
@@ -107,7 +109,8 @@ class TestFields:
             assert "default" not in schema
         elif isinstance(field.default, BaseModel):
             assert field.default == type(field.default)()
-            assert schema["default"] == {}
+            whole = field.default.model_dump(by_alias=True, exclude_none=True, mode="json")
+            assert schema["default"] == (whole if "x-kubernetes-validations" in schema else {})
         else:
             assert schema["default"] == field.default
 
