@@ -1,6 +1,7 @@
 """From pydantic's JSON schema to the structural schema that Kubernetes wants; pure.
 
-Called by definition.py. It adds nothing of its own: types, bounds, defaults, descriptions and rules are the model's.
+Called by definition.py. It adds nothing of its own: types, bounds, defaults, descriptions and rules are the model's,
+though a bound may have to be said as a rule.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def _converted(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sch
         converted["properties"] = {name: _converted(value, definitions) for name, value in merged["properties"].items()}
     if "items" in merged:
         converted["items"] = _converted(merged["items"], definitions)
+    _set_minimum(converted)
     _set_default(converted)
     _flatten_description(converted)
     return {key: converted[key] for key in sorted(converted, key=_rank)}
@@ -52,12 +54,36 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Sche
     return _resolved(choice, definitions) | beside
 
 
+def _set_minimum(schema: Schema) -> None:
+    """Say an exclusive minimum as Kubernetes does, and one with a fraction twice.
+
+    The API server cuts the fraction of a minimum off before it compares a whole number with it, so that 0 would do
+    for at least 0.5. Rules are exact.
+    """
+    if "exclusiveMinimum" in schema:
+        schema |= {"minimum": schema["exclusiveMinimum"], "exclusiveMinimum": True}
+    least = schema.get("minimum", 0)
+    if least != int(least):
+        exact = {"rule": f"self >= {least}", "message": f"expected at least {least}"}
+        schema["x-kubernetes-validations"] = [*schema.get("x-kubernetes-validations", ()), exact]
+
+
 def _set_default(schema: Schema) -> None:
-    """Leave out what is absent by default; an object's default is empty, as its fields have theirs."""
-    if schema.get("default", ...) is None:
+    """Leave out what is absent by default; an object's default is empty, as its fields have theirs.
+
+    But where it has rules: the API server judges a default by them before it fills in those of the fields.
+    """
+    default = schema.get("default", ...)
+    if default is None:
         del schema["default"]
-    elif isinstance(schema.get("default"), dict):
-        schema["default"] = {}
+    elif isinstance(default, dict):
+        schema["default"] = _without_nulls(default) if "x-kubernetes-validations" in schema else {}
+
+
+def _without_nulls(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(item) for key, item in value.items() if item is not None}
 
 
 def _flatten_description(schema: Schema) -> None:

@@ -30,15 +30,8 @@ from k2_core.spec_fields import (
     rules,
     unchanging,
 )
-from k2_core.spec_services import (
-    DegradationSpec,
-    IngestionSpec,
-    MaintenanceSpec,
-    QuerySpec,
-    ScalingSpec,
-    SinkSpec,
-    SymbolSpec,
-)
+from k2_core.spec_policy import DegradationSpec, ScalingSpec
+from k2_core.spec_services import IngestionSpec, MaintenanceSpec, QuerySpec, SinkSpec, SymbolSpec
 from k2_core.topics import topic_name
 from k2_core.types import TopicName
 
@@ -87,7 +80,13 @@ class PipelineSpec(Model):
                 "has(self.storage) == has(oldSelf.storage)",
                 "storage can be neither added nor removed: other storage is another pipeline",
                 field=".storage",
-            )
+            ),
+            rule(
+                "!has(self.scaling.maxCommitIntervalSeconds) || "
+                "self.scaling.maxCommitIntervalSeconds >= self.sink.commitIntervalSeconds",
+                "expected at least sink.commitIntervalSeconds",
+                field=".scaling.maxCommitIntervalSeconds",
+            ),
         )
     )
 
@@ -118,8 +117,8 @@ class PipelineSpec(Model):
     sink: SinkSpec = Field(default=SinkSpec(), description="Kafka into Iceberg.")
     query: QuerySpec = Field(default=QuerySpec(), description="The query API.")
     maintenance: MaintenanceSpec = Field(default=MaintenanceSpec(), description="Upkeep of the tables.")
-    scaling: ScalingSpec = Field(default=ScalingSpec(), description="Replicas from lag.")
-    degradation: DegradationSpec = Field(default=DegradationSpec(), description="Deferral from lag.")
+    scaling: ScalingSpec = Field(default=ScalingSpec(), description="Sinks from lag. No effect yet.")
+    degradation: DegradationSpec = Field(default=DegradationSpec(), description="Deferral from lag. No effect yet.")
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
@@ -128,6 +127,14 @@ class PipelineSpec(Model):
             if source.name in seen:
                 raise contradiction(f"ingestion[{at}]", f"{source.name} a second time", "each name once")
             seen.add(source.name)
+        return self
+
+    @model_validator(mode="after")
+    def _commit_interval_in_bounds(self) -> Self:
+        longest_seconds, interval_seconds = self.scaling.max_commit_interval_seconds, self.sink.commit_interval_seconds
+        if longest_seconds is not None and longest_seconds < interval_seconds:
+            expected = f"at least sink.commitIntervalSeconds, {interval_seconds}"
+            raise contradiction("scaling.maxCommitIntervalSeconds", f"{longest_seconds}", expected)
         return self
 
 
@@ -203,8 +210,8 @@ _INACTIVE: Final = (
     "spec.ingestion[].gapThresholdIds",
     "spec.ingestion[].silenceThresholdSeconds",
     "spec.maintenance.schedule",
-    "spec.scaling.mode",
-    "spec.degradation.mode",
+    "spec.scaling",
+    "spec.degradation",
 )
 _OPERATORS: Final = (
     "spec.suspend",

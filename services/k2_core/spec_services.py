@@ -1,14 +1,13 @@
-"""The parts of a K2Pipeline that describe its services and how they are looked after.
+"""The parts of a K2Pipeline that describe its services and their upkeep.
 
 Read through `k2_core.spec`; pure.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from k2_core.spec_fields import (
     HttpUrl,
@@ -26,7 +25,6 @@ from k2_core.spec_fields import (
 from k2_core.types import Symbol
 
 _RESOURCES: Final = "Of each pod; what is left out is the operator's default. Without effect on a laptop."
-_MODE: Final = 'Auto: act; Recommend: only say what it would do; "Off", in quotes: neither. No effect yet.'
 
 
 class SymbolSpec(Model):
@@ -129,25 +127,3 @@ class MaintenanceSpec(Model):
         max_length=100,
         description="When, as five fields of cron in UTC; none: never. No effect yet.",
     )
-
-
-def _bare_off(value: object) -> object:
-    """Say what to do where YAML read a bare `Off` as false."""
-    if value is False:
-        raise PydanticCustomError("bare_off", "'Auto', 'Recommend' or 'Off', in quotes: YAML reads a bare Off as false")
-    return value
-
-
-Mode = Annotated[Literal["Auto", "Recommend", "Off"], BeforeValidator(_bare_off)]
-
-
-class ScalingSpec(Model):
-    """How many sinks there are, decided from lag."""
-
-    mode: Mode = Field(default="Off", description=_MODE)
-
-
-class DegradationSpec(Model):
-    """What is deferred while the pipeline cannot keep up, decided from lag."""
-
-    mode: Mode = Field(default="Off", description=_MODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any, Final
 
 from hypothesis import HealthCheck, example, given, note, settings
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from crds.definition import definition
 from k2_core.errors import SpecError
 from k2_core.quantity import quantity_value
-from k2_core.spec import parse_pipeline
+from k2_core.spec import parse_pipeline, pipeline_faults
 from support.crd_api import SMALLEST, Document, PipelineApi
 
 SPEC: Final[Document] = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 SECRET: Final = SPEC["properties"]["query"]["properties"]["apiKeySecret"]
 LONGEST_LIST: Final = 3
+LEVELS: Final[Document] = SPEC["properties"]["degradation"]["properties"]["levels"]["default"]
+SCALING: Final = {"minReplicas": 1, "maxReplicas": 50, "targetUtilization": 0.7, "maxUtilization": 0.85}
 QUICK: Final = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -61,8 +64,10 @@ def scalars(schema: Document) -> st.SearchStrategy[Any]:
             texts = st.from_regex(schema["pattern"], fullmatch=True)
             return texts.filter(lambda text: len(text) <= schema["maxLength"])
         case number:
-            kind = st.integers if number == "integer" else st.floats
-            return kind(schema["minimum"], schema["maximum"])
+            if number == "integer":
+                return st.integers(schema["minimum"], schema["maximum"])
+            exclusive = schema.get("exclusiveMinimum", False)
+            return st.floats(schema["minimum"], schema["maximum"], exclude_min=exclusive)
 
 
 def objects(schema: Document) -> st.SearchStrategy[Any]:
@@ -75,6 +80,9 @@ def by_the_rules(part: Document) -> Document:
     """Turn what fits the schema into what fits the rules too."""
     if "uri" in part or "uriSecret" in part or part.keys() == {"type"} or not part:
         return catalog(part)
+    for keys, fitting in ((LEVELS.keys(), levels), (SCALING.keys(), replicas)):
+        if part.keys() & keys:
+            return part | fitting(part)
     if "requests" in part and "limits" in part:
         return part | {"requests": {kind: amount for kind, amount in part["requests"].items() if below(part, kind)}}
     if "caSecret" in part:
@@ -97,7 +105,39 @@ def below(part: Document, kind: str) -> bool:
     return limit is None or quantity_value(str(part["requests"][kind])) <= quantity_value(str(limit))
 
 
+def replicas(part: Document) -> Document:
+    """The maxima above what they bound."""
+    least, most, target, highest = (part.get(name, default) for name, default in SCALING.items())
+    if target == highest:
+        target, highest = SCALING["targetUtilization"], SCALING["maxUtilization"]
+    return dict(zip(SCALING, [*sorted([least, most]), *sorted([target, highest])], strict=True))
+
+
+def levels(part: Document) -> Document:
+    """Entries and exits in order, with room between them; the default where there is none."""
+    made = {name: {**LEVELS[name], **part.get(name, {})} for name in LEVELS}
+    for trigger in ("UnreadRecords", "AgeSeconds", "MemoryRatio"):
+        entry, leave = f"enter{trigger}", f"exit{trigger}"
+        having = [level for level in made.values() if entry in level]
+        entries = sorted(level[entry] for level in having)
+        if any(higher < 1.001 * lower for lower, higher in pairwise(entries)):
+            return LEVELS
+        least = 0.0
+        for level, value in zip(having, entries, strict=True):
+            level[entry] = value
+            most = 0.7 * value
+            if leave in level:
+                level[leave] = min(level[leave], int(most) if trigger == "UnreadRecords" else most)
+                if level[leave] <= least:
+                    del level[leave]
+            least = level.get(leave, most)
+    return made
+
+
 def pipeline(spec: Document) -> Document:
+    if "maxCommitIntervalSeconds" in spec.get("scaling", {}):
+        interval_s = spec.get("sink", {}).get("commitIntervalSeconds", 10)
+        spec["scaling"]["maxCommitIntervalSeconds"] = max(interval_s, spec["scaling"]["maxCommitIntervalSeconds"])
     if "catalog" in spec.get("storage", {}) and not spec["storage"]["catalog"].keys() & {"uri", "uriSecret"}:
         spec["storage"]["catalog"]["uriSecret"] = {"name": "catalog", "key": "uri"}
     return {**SMALLEST, "spec": spec}
@@ -157,3 +197,31 @@ def test_both_say_the_same_of_what_is_damaged(document: Document, api: PipelineA
     answer = api.judge(document)
     note(f"the API server: {answer.message}")
     assert answer.accepted == taken(document)
+
+
+FIGURES: Final = {
+    "UnreadRecords": st.sampled_from([1, 699, 700, 701, 1_000, 7_000, 7_001, 10_000, 100_000, 700_000, 700_001, 10**9]),
+    "AgeSeconds": st.sampled_from([1, 6.9, 7, 7.1, 10, 20.9, 21, 30, 84, 84.1, 120, 3_600]),
+    "MemoryRatio": st.sampled_from([0.1, 0.49, 0.491, 0.56, 0.63, 0.631, 0.665, 0.67, 0.7, 0.8, 0.9, 0.95, 1]),
+}
+
+
+@st.composite
+def thresholds(draw: st.DrawFn) -> Document:
+    """A few figures of levels, at and beside the bounds that the others set."""
+    made: Document = {}
+    for _ in range(draw(st.integers(1, 4))):
+        level, trigger = draw(st.sampled_from(list(LEVELS))), draw(st.sampled_from(list(FIGURES)))
+        made.setdefault(level, {})[draw(st.sampled_from(["enter", "exit"])) + trigger] = draw(FIGURES[trigger])
+    return made
+
+
+@settings(QUICK, max_examples=300)
+@given(levels=thresholds())
+def test_both_say_the_same_of_thresholds_and_name_the_same_field(levels: Document, api: PipelineApi) -> None:
+    document = {**SMALLEST, "spec": {**SMALLEST["spec"], "degradation": {"levels": levels}}}
+    answer = api.judge(document)
+    note(f"the API server: {answer.message}")
+    faults = pipeline_faults(document)
+    assert answer.accepted == (not faults)
+    assert all(fault.path in answer.message for fault in faults)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from crds import definition as module
 from crds.definition import COLUMNS, FILE, definition
 
 LARGEST_BYTES: Final = 262_144
-"""Of all annotations together: a client-side `kubectl apply` keeps the whole document in one."""
+"""Of all annotations together: a client-side `kubectl apply` keeps the whole document, as JSON, in one."""
 SCHEMA: Final[dict[str, Any]] = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
@@ -23,7 +24,7 @@ def test_the_file_is_in_step_with_the_model() -> None:
 
 
 def test_it_is_far_below_the_limit_of_an_annotation() -> None:
-    assert FILE.stat().st_size < LARGEST_BYTES / 4
+    assert len(json.dumps(definition())) < LARGEST_BYTES / 4
 
 
 class TestCommand:

@@ -88,6 +88,8 @@ class TestFields:
             match extra:
                 case annotated_types.Ge(ge=least):
                     expected["minimum"] = least
+                case annotated_types.Gt(gt=bound):
+                    expected |= {"minimum": bound, "exclusiveMinimum": True}
                 case annotated_types.Le(le=most):
                     expected["maximum"] = most
                 case annotated_types.MinLen(min_length=least):
@@ -96,7 +98,7 @@ class TestFields:
                     expected[f"max{ends}"] = most
                 case _ if getattr(extra, "pattern", None) is not None:
                     expected["pattern"] = extra.pattern
-        bounds = {"minimum", "maximum", "pattern", "minLength", "maxLength", "minItems", "maxItems"}
+        bounds = {"minimum", "exclusiveMinimum", "maximum", "pattern", "minLength", "maxLength", "minItems", "maxItems"}
         found = {key: value for key, value in schema.items() if key in bounds}
         if schema.get("x-kubernetes-int-or-string"):
             del found["minimum"]  # of whole numbers, which the model makes text of
@@ -107,7 +109,8 @@ class TestFields:
             assert "default" not in schema
         elif isinstance(field.default, BaseModel):
             assert field.default == type(field.default)()
-            assert schema["default"] == {}
+            whole = field.default.model_dump(by_alias=True, exclude_none=True, mode="json")
+            assert schema["default"] == (whole if "x-kubernetes-validations" in schema else {})
         else:
             assert schema["default"] == field.default
 
@@ -122,6 +125,14 @@ def test_texts_and_lists_are_bounded(schema: dict[str, Any]) -> None:
         assert "maxItems" in schema
     elif schema.get("type") == "string":
         assert "enum" in schema or "maxLength" in schema
+
+
+@pytest.mark.parametrize("schema", [schema for *_, schema in FIELDS], ids=[path for path, *_ in FIELDS])
+def test_a_minimum_with_a_fraction_is_a_rule_too(schema: dict[str, Any]) -> None:
+    """The API server judges whole numbers by the whole part of it."""
+    least = schema.get("minimum", 0)
+    said = [rule["rule"] for rule in schema.get("x-kubernetes-validations", ())]
+    assert (f"self >= {least}" in said) == (least != int(least))
 
 
 @pytest.mark.parametrize(("model", "schema"), [case[1:] for case in MODELS], ids=[path for path, *_ in MODELS])

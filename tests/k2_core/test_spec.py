@@ -88,8 +88,12 @@ FULL: Final[dict[str, Any]] = {
             "resources": RESOURCES,
         },
         "maintenance": {"schedule": "0 3 * * *"},
-        "scaling": {"mode": "Recommend"},
-        "degradation": {"mode": "Auto"},
+        "scaling": {"mode": "Recommend", "maxReplicas": 12, "maxCommitIntervalSeconds": 60},
+        "degradation": {
+            "mode": "Auto",
+            "levels": {"soft": {"enterAgeSeconds": 5}, "circuitBreak": {"exitUnreadRecords": 500_000}},
+            "drainRecordsPerSecond": 50_000,
+        },
     },
     "status": {"phase": "Running"},
 }
@@ -171,8 +175,8 @@ class TestInactive:
             "spec.ingestion[].gapThresholdIds",
             "spec.ingestion[].silenceThresholdSeconds",
             "spec.maintenance.schedule",
-            "spec.scaling.mode",
-            "spec.degradation.mode",
+            "spec.scaling",
+            "spec.degradation",
         )
         assert inactive_settings(parse_pipeline(FULL)) == inactive
         of_the_operator = (
@@ -183,6 +187,20 @@ class TestInactive:
             "spec.query.resources",
         )
         assert inactive_settings(parse_pipeline(FULL), laptop=True) == inactive + of_the_operator
+
+    @pytest.mark.parametrize(
+        ("at", "value"),
+        [
+            ("scaling", {"mode": "Auto"}),
+            ("scaling", {"maxReplicas": 12}),
+            ("degradation", {"mode": "Auto"}),
+            ("degradation", {"drainRecordsPerSecond": 1}),
+            ("degradation", {"levels": {"soft": {"enterAgeSeconds": 5}}}),
+        ],
+        ids=str,
+    )
+    def test_any_setting_of_scaling_and_degradation(self, at: str, value: Any) -> None:
+        assert inactive_settings(parse_pipeline(changed(f"spec.{at}", value, SMALLEST))) == (f"spec.{at}",)
 
 
 class TestTopics:
@@ -262,6 +280,42 @@ CASES: Final = [
     ("spec.sink.compressionLevel", 22, "spec.sink.compressionLevel", "22", "less than or equal to 19"),
     ("spec.sink.replicas", "2", "spec.sink.replicas", "'2'", "a valid integer"),
     ("spec.scaling.mode", False, "spec.scaling.mode", "False", "in quotes: YAML reads a bare Off as false"),
+    ("spec.scaling.maxReplicas", 101, "spec.scaling.maxReplicas", "101", "less than or equal to 100"),
+    (
+        "spec.scaling",
+        {"minReplicas": 3, "maxReplicas": 2},
+        "spec.scaling.maxReplicas",
+        "2",
+        "at least minReplicas, 3",
+    ),
+    (
+        "spec.scaling.maxCommitIntervalSeconds",
+        4.5,
+        "spec.scaling.maxCommitIntervalSeconds",
+        "4.5",
+        "at least sink.commitIntervalSeconds, 5",
+    ),
+    (
+        "spec.degradation.levels.graceful",
+        {"enterUnreadRecords": 900},
+        "spec.degradation.levels.graceful.enterUnreadRecords",
+        "900",
+        "above 1000, that of soft",
+    ),
+    (
+        "spec.degradation.levels.circuitBreak.exitUnreadRecords",
+        800_000,
+        "spec.degradation.levels.circuitBreak.exitUnreadRecords",
+        "800000",
+        "at least 30 % below the entry 1000000, at most 700000",
+    ),
+    (
+        "spec.degradation.levels.normal",
+        {},
+        "spec.degradation.levels.normal",
+        "an unknown key",
+        "only keys that the resource has",
+    ),
     ("spec.deletionPolicy", "Keep", "spec.deletionPolicy", "'Keep'", "'Retain' or 'Delete'"),
     ("metadata.name", "a" * 51, "metadata.name", f"'{'a' * 51}'", "string should"),
     ("metadata.name", "1a", "metadata.name", "'1a'", "string should match pattern"),

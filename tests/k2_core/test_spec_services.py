@@ -1,4 +1,4 @@
-"""Sources, sink, query, upkeep and modes: what is particular to them."""
+"""Sources, sink, query and upkeep: what is particular to them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from pydantic import ValidationError
 
-from k2_core.spec_services import DegradationSpec, IngestionSpec, MaintenanceSpec, ScalingSpec
+from k2_core.spec_services import IngestionSpec, MaintenanceSpec
 
 SOURCE: Final[dict[str, Any]] = {"name": "a", "venue": "binance", "symbols": [{"name": "B"}, {"name": "A"}]}
 
@@ -35,21 +35,3 @@ def test_schedules(schedule: str) -> None:
 def test_what_is_no_schedule(schedule: str) -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
         MaintenanceSpec(schedule=schedule)
-
-
-@pytest.mark.parametrize("model", [ScalingSpec, DegradationSpec])
-class TestModes:
-    @pytest.mark.parametrize("mode", ["Auto", "Recommend", "Off"])
-    def test_each(self, model: type[ScalingSpec | DegradationSpec], mode: str) -> None:
-        assert model.model_validate({"mode": mode}).mode == mode
-
-    def test_off_by_default(self, model: type[ScalingSpec | DegradationSpec]) -> None:
-        assert model().mode == "Off"
-
-    def test_a_bare_off_is_explained(self, model: type[ScalingSpec | DegradationSpec]) -> None:
-        with pytest.raises(ValidationError, match="in quotes: YAML reads a bare Off as false"):
-            model.model_validate({"mode": False})
-
-    def test_others(self, model: type[ScalingSpec | DegradationSpec]) -> None:
-        with pytest.raises(ValidationError, match="'Auto', 'Recommend' or 'Off'"):
-            model.model_validate({"mode": "On"})

@@ -6,6 +6,7 @@ finds rules without an accepted and a refused case.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,6 +64,63 @@ def _source(more: str) -> str:
 
 def _resources(part: str, resources: str) -> str:
     return f"{part}: {{resources: {resources}}}"
+
+
+def _levels(levels: str) -> str:
+    return f"degradation: {{levels: {levels}}}"
+
+
+_BELOW: Final = {"graceful": "soft", "aggressive": "graceful", "circuitBreak": "aggressive"}
+_ENTRIES: Final = {
+    "soft": {"UnreadRecords": 1_000, "AgeSeconds": 10, "MemoryRatio": 0.70},
+    "graceful": {"UnreadRecords": 10_000, "AgeSeconds": 30, "MemoryRatio": 0.80},
+    "aggressive": {"UnreadRecords": 100_000, "AgeSeconds": 120, "MemoryRatio": 0.90},
+    "circuitBreak": {"UnreadRecords": 1_000_000, "MemoryRatio": 0.95},
+}
+"""By default."""
+_EXITS: Final = [(level, trigger, entry) for level, triggers in _ENTRIES.items() for trigger, entry in triggers.items()]
+
+
+_STEP: Final = {"UnreadRecords": 1, "AgeSeconds": 0.01, "MemoryRatio": 0.01}
+
+
+def _figure(trigger: str, value: float) -> float:
+    return round(value) if trigger == "UnreadRecords" else round(value, 3)
+
+
+def _entries_in_order() -> Iterator[Case]:
+    """Each entry just above that of the level below, and at it."""
+    for above, below in _BELOW.items():
+        for trigger, entry in _ENTRIES[below].items():
+            field, rule = f"enter{trigger}", f"self.{above}.enter{trigger} > self.{below}.enter{trigger}"
+            path, more = f"spec.degradation.levels.{above}.{field}", _figure(trigger, entry + _STEP[trigger])
+            yield Case(f"{above}-{field}-just-above", _levels(f"{{{above}: {{{field}: {more}}}}}"), rule=rule)
+            yield Case(f"{above}-{field}-at-{below}", _levels(f"{{{above}: {{{field}: {entry}}}}}"), path, rule)
+
+
+def _exits_in_order() -> Iterator[Case]:
+    """Each exit against that of the level below, which is 0.7 of its entry or what is said."""
+    for above, trigger, _ in _EXITS:
+        if above not in _BELOW:
+            continue
+        below, field, step = _BELOW[above], f"exit{trigger}", _STEP[trigger]
+        follows, rule = 0.7 * _ENTRIES[below][trigger], f"double(self.{above}.{field}) > (has(self.{below}.{field})"
+        more, less, least = (_figure(trigger, follows + steps * step) for steps in (1, -1, -2))
+        path, said = f"spec.degradation.levels.{above}.{field}", f"{below}: {{{field}: {least}}}"
+        yield Case(f"{above}-{field}-above", _levels(f"{{{above}: {{{field}: {more}}}}}"), rule=rule)
+        yield Case(f"{above}-{field}-not-above", _levels(f"{{{above}: {{{field}: {less}}}}}"), path, rule)
+        yield Case(f"{above}-{field}-above-the-said", _levels(f"{{{above}: {{{field}: {less}}}, {said}}}"), rule=rule)
+        yield Case(f"{above}-{field}-at-the-said", _levels(f"{{{above}: {{{field}: {least}}}, {said}}}"), path, rule)
+
+
+def _exits_below_entries() -> Iterator[Case]:
+    """Each exit at 0.7 of its entry, and just above that."""
+    for level, trigger, entry in _EXITS:
+        field, rule = f"exit{trigger}", f"double(self.{level}.exit{trigger}) <= "
+        path, most = f"spec.degradation.levels.{level}.{field}", _figure(trigger, 0.7 * entry)
+        more = _figure(trigger, most + _STEP[trigger])
+        yield Case(f"{level}-{field}-at-its-most", _levels(f"{{{level}: {{{field}: {most}}}}}"), rule=rule)
+        yield Case(f"{level}-{field}-above-that", _levels(f"{{{level}: {{{field}: {more}}}}}"), path, rule)
 
 
 CASES: Final = (
@@ -218,7 +276,8 @@ CASES: Final = (
     Case("secret-without-key", "query: {apiKeySecret: {name: a}}", "spec.query.apiKeySecret.key"),
     Case("sinks-0", "sink: {replicas: 0}", "spec.sink.replicas"),
     Case("sinks-101", "sink: {replicas: 101}", "spec.sink.replicas"),
-    Case("interval-half", "sink: {commitIntervalSeconds: 0.5}"),
+    Case("interval-half", "sink: {commitIntervalSeconds: 0.5}", rule="self >= 0.5"),
+    Case("interval-0", "sink: {commitIntervalSeconds: 0}", "spec.sink.commitIntervalSeconds", "self >= 0.5"),
     Case("interval-too-short", "sink: {commitIntervalSeconds: 0.4}", "spec.sink.commitIntervalSeconds"),
     Case("commit-records", "sink: {commitRecords: 999}", "spec.sink.commitRecords"),
     Case("compression-level", "sink: {compressionLevel: 20}", "spec.sink.compressionLevel"),
@@ -254,6 +313,79 @@ CASES: Final = (
     Case("modes", "{scaling: {mode: Recommend}, degradation: {mode: 'Off'}}"),
     Case("scaling-mode", "scaling: {mode: 'On'}", "spec.scaling.mode"),
     Case("bare-off", "degradation: {mode: Off}", "spec.degradation.mode"),
+    Case("one-number-of-sinks", "scaling: {minReplicas: 3, maxReplicas: 3}", rule=">= self.minReplicas"),
+    Case("sinks-beside-the-bounds", "{sink: {replicas: 9}, scaling: {maxReplicas: 8}}"),
+    Case(
+        "fewer-than-the-least",
+        "scaling: {minReplicas: 3, maxReplicas: 2}",
+        "spec.scaling.maxReplicas",
+        ">= self.minReplicas",
+    ),
+    Case("fewer-by-default", "scaling: {minReplicas: 51}", "spec.scaling.maxReplicas", "self.maxReplicas >= self.min"),
+    Case("least-0", "scaling: {minReplicas: 0}", "spec.scaling.minReplicas"),
+    Case("most-101", "scaling: {maxReplicas: 101}", "spec.scaling.maxReplicas"),
+    Case("narrow-band", "scaling: {targetUtilization: 0.84}", rule="self.maxUtilization >"),
+    Case("whole-utilization", "scaling: {maxUtilization: 1}"),
+    Case("no-band", "scaling: {targetUtilization: 0.85}", "spec.scaling.maxUtilization", "> self.targetUtilization"),
+    Case("over-utilization", "scaling: {maxUtilization: 1.01}", "spec.scaling.maxUtilization"),
+    Case("utilization-0", "scaling: {targetUtilization: 0}", "spec.scaling.targetUtilization"),
+    Case("hardly-up", "scaling: {maxUpFactor: 1.1, maxDownFactor: 0}"),
+    Case("up-factor", "scaling: {maxUpFactor: 1}", "spec.scaling.maxUpFactor"),
+    Case("assumed", "scaling: {assumedPerSecond: 1}"),
+    Case("assumed-0", "scaling: {assumedPerSecond: 0}", "spec.scaling.assumedPerSecond"),
+    Case("long-interval", "sink: {commitIntervalSeconds: 3600}", rule="self.sink.commitIntervalSeconds"),
+    Case(
+        "longest-interval",
+        "{sink: {commitIntervalSeconds: 60}, scaling: {maxCommitIntervalSeconds: 60}}",
+        rule="self.sink.commitIntervalSeconds",
+    ),
+    Case(
+        "longest-below-the-interval",
+        "{sink: {commitIntervalSeconds: 60.5}, scaling: {maxCommitIntervalSeconds: 60}}",
+        "spec.scaling.maxCommitIntervalSeconds",
+        "self.sink.commitIntervalSeconds",
+    ),
+    Case(
+        "longest-below-the-default",
+        "scaling: {maxCommitIntervalSeconds: 9}",
+        "spec.scaling.maxCommitIntervalSeconds",
+        "self.sink.commitIntervalSeconds",
+    ),
+    Case("dwells", "degradation: {dwellUpSeconds: 1, dwellDownSeconds: 2.5, probeSeconds: 5, watchMemory: false}"),
+    Case("dwell-0", "degradation: {dwellDownSeconds: 0}", "spec.degradation.dwellDownSeconds"),
+    Case("drain", "degradation: {drainRecordsPerSecond: 10000000}"),
+    Case("drain-0", "degradation: {drainRecordsPerSecond: 0}", "spec.degradation.drainRecordsPerSecond"),
+    Case("all-levels", _levels("{soft: {}, graceful: {}, aggressive: {}, circuitBreak: {}}")),
+    Case("level-0", _levels("{normal: {}}"), "spec.degradation.levels.normal"),
+    Case("levels-as-a-list", _levels("[{enterUnreadRecords: 1}]"), "spec.degradation.levels"),
+    Case(
+        "raised-above-the-next",
+        _levels("{soft: {enterUnreadRecords: 20000}}"),
+        "spec.degradation.levels.graceful.enterUnreadRecords",
+        "self.graceful.enterUnreadRecords > self.soft.enterUnreadRecords",
+    ),
+    Case(
+        "raised-with-the-next",
+        _levels("{soft: {enterUnreadRecords: 20000}, graceful: {enterUnreadRecords: 30000}}"),
+        rule="self.graceful.enterUnreadRecords > self.soft.enterUnreadRecords",
+    ),
+    Case("memory-1", _levels("{circuitBreak: {enterMemoryRatio: 1}}")),
+    Case(
+        "memory-above-1",
+        _levels("{circuitBreak: {enterMemoryRatio: 1.01}}"),
+        "spec.degradation.levels.circuitBreak.enterMemoryRatio",
+    ),
+    Case("exit-0", _levels("{soft: {exitAgeSeconds: 0}}"), "spec.degradation.levels.soft.exitAgeSeconds"),
+    Case("memory-0", _levels("{soft: {enterMemoryRatio: 0}}"), "spec.degradation.levels.soft.enterMemoryRatio"),
+    Case("age-0", _levels("{soft: {enterAgeSeconds: 0}}"), "spec.degradation.levels.soft.enterAgeSeconds"),
+    Case(
+        "age-of-the-exit-of-level-4",
+        _levels("{circuitBreak: {exitAgeSeconds: 5}}"),
+        "spec.degradation.levels.circuitBreak.exitAgeSeconds",
+    ),
+    *_entries_in_order(),
+    *_exits_in_order(),
+    *_exits_below_entries(),
 )
 
 _SQL_SECRET: Final = "storage: {warehouse: 's3://lake/w', catalog: {uriSecret: {name: a, key: b}}}"  # noqa: S105

@@ -1,7 +1,7 @@
 """The policy's settings with their defaults, and the rules that they keep.
 
-Made from the pipeline's spec by the controller; read by every module of the package. A configuration that exists is
-valid: a contradiction raises SpecError with the field's path as it is written in YAML. Pure.
+Made from the pipeline's spec by `k2_core.policy.configured`; read by every module of the package. A configuration
+that exists is valid: a contradiction raises SpecError with the field's path as it is written in YAML. Pure.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from k2_core.types import Level
 
 EXIT_AT_MOST: Final = 0.7
 """Exit at least 30 % below entry: less, and the work that a level saves is enough to leave it and come back."""
+EXIT_TOLERATED: Final = EXIT_AT_MOST * (1 + 1e-9)
+"""With a hair of tolerance: 0.7 times a decimal fraction is not always the nearest double of the product."""
+LEVELS_PATH: Final = "spec.degradation.levels"
 
 
 class Mode(enum.StrEnum):
@@ -99,7 +102,7 @@ class DegradationConfig:
     watch_memory: bool = True
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
+        check_levels(self.levels)
         positive = dict.fromkeys(("dwell_up_s", "dwell_down_s", "draining_within_s", "probe_s"), _POSITIVE)
         others = dict.fromkeys(
             ("forecast_horizon_s", "settle_at_most_s", "rebalance_grace_s", "position_interval_s"), _Bounds()
@@ -185,8 +188,8 @@ class _Bounds:
         return math.isfinite(value) and value > self.above and self.at_least <= value <= self.at_most
 
     def __str__(self) -> str:
-        lower = f"above {self.above:g}" if self.above >= 0 else f"at least {self.at_least:g}"
-        return lower if self.at_most == math.inf else f"{lower} and at most {self.at_most:g}"
+        lower = f"above {_shown(self.above)}" if self.above >= 0 else f"at least {_shown(self.at_least)}"
+        return lower if self.at_most == math.inf else f"{lower} and at most {_shown(self.at_most)}"
 
 
 _POSITIVE: Final = _Bounds(above=0)
@@ -196,43 +199,58 @@ def _check(section: str, settings: DegradationConfig | ScalingConfig, bounds: Ma
     for name, bound in bounds.items():
         value = getattr(settings, name)
         if not bound.hold(value):
-            raise SpecError(f"spec.{section}.{yaml_name(name)}", f"{value:g}", str(bound))
+            raise SpecError(f"spec.{section}.{yaml_name(name)}", _shown(value), str(bound))
 
 
-def _check_levels(levels: Mapping[Level, LevelThresholds]) -> None:
-    expected = set(Level) - {Level.NORMAL}
-    if set(levels) != expected:
-        found = ", ".join(level.name for level in levels) or "none"
-        raise SpecError("spec.degradation.levels", found, ", ".join(level.name for level in sorted(expected)))
+def check_levels(levels: Mapping[Level, LevelThresholds]) -> None:
+    """Check that there are four levels, each with its exits below its entries and above the level below.
+
+    Raises:
+        SpecError: They are not; with the path in YAML of the first figure that is wrong.
+    """
+    expected = sorted(set(Level) - {Level.NORMAL})
+    if sorted(levels) != expected:
+        found = ", ".join(level_yaml_name(level) for level in levels) or "none"
+        raise SpecError(LEVELS_PATH, found, ", ".join(level_yaml_name(level) for level in expected))
     for level, thresholds in levels.items():
         for trigger in TRIGGERS:
             _check_band(level, trigger, getattr(thresholds, f"enter_{trigger}"), getattr(thresholds, f"exit_{trigger}"))
-    for lower, higher in pairwise(sorted(expected)):
+    for lower, higher in pairwise(expected):
         for trigger in TRIGGERS:
             _check_order(trigger, lower, higher, levels)
 
 
 def _check_band(level: Level, trigger: str, entry: float, leave: float) -> None:
     if not entry > 0:
-        raise SpecError(_path(level, f"enter_{trigger}"), f"{entry:g}", "above 0")
+        raise SpecError(_path(level, f"enter_{trigger}"), _shown(entry), "above 0")
     if trigger == "memory_ratio" and entry > 1:
-        raise SpecError(_path(level, f"enter_{trigger}"), f"{entry:g}", "at most 1")
-    # A hair of tolerance: 0.7 times a decimal fraction is not always the nearest double of the product.
-    if not 0 < leave <= EXIT_AT_MOST * entry * (1 + 1e-9):
-        expected = f"above 0 and at least 30 % below the entry {entry:g}, at most {EXIT_AT_MOST * entry:g}"
-        raise SpecError(_path(level, f"exit_{trigger}"), f"{leave:g}", expected)
+        raise SpecError(_path(level, f"enter_{trigger}"), _shown(entry), "at most 1")
+    if not 0 < leave <= EXIT_TOLERATED * entry:
+        most = _shown(EXIT_AT_MOST * entry)
+        expected = f"above 0 and at least 30 % below the entry {_shown(entry)}, at most {most}"
+        raise SpecError(_path(level, f"exit_{trigger}"), _shown(leave), expected)
 
 
 def _check_order(trigger: str, lower: Level, higher: Level, levels: Mapping[Level, LevelThresholds]) -> None:
     for side in ("enter", "exit"):
         below, above = (getattr(levels[level], f"{side}_{trigger}") for level in (lower, higher))
         if not below < above:
-            expected = f"above {below:g}, that of {lower.name}"
-            raise SpecError(_path(higher, f"{side}_{trigger}"), f"{above:g}", expected)
+            expected = f"above {_shown(below)}, that of {level_yaml_name(lower)}"
+            raise SpecError(_path(higher, f"{side}_{trigger}"), _shown(above), expected)
 
 
 def _path(level: Level, name: str) -> str:
-    return f"spec.degradation.levels[{level.value - 1}].{yaml_name(name)}"
+    return f"{LEVELS_PATH}.{level_yaml_name(level)}.{yaml_name(name)}"
+
+
+def _shown(value: float) -> str:
+    """Write a number as people do: 1000000 and not 1e+06, 0.63 and not 0.6299999999999999."""
+    return f"{value:.15g}"
+
+
+def level_yaml_name(level: Level) -> str:
+    """Return a level's name as YAML has it: `CIRCUIT_BREAK` is `circuitBreak`."""
+    return yaml_name(level.name.lower())
 
 
 def yaml_name(name: str) -> str:

@@ -15,6 +15,7 @@ from k2_core.policy.thresholds import (
     LevelThresholds,
     PolicyConfig,
     ScalingConfig,
+    level_yaml_name,
     yaml_name,
 )
 from k2_core.types import Level
@@ -37,38 +38,38 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     [
         (
             lambda: with_level(Level.GRACEFUL, exit_unread_records=8_000),
-            "spec.degradation.levels[1].exitUnreadRecords",
+            "spec.degradation.levels.graceful.exitUnreadRecords",
             "8000",
         ),
         (
             lambda: with_level(Level.SOFT, exit_age_s=11),
-            "spec.degradation.levels[0].exitAgeSeconds",
+            "spec.degradation.levels.soft.exitAgeSeconds",
             "11",
         ),
         (
             lambda: with_level(Level.AGGRESSIVE, enter_unread_records=9_000, exit_unread_records=6_300),
-            "spec.degradation.levels[2].enterUnreadRecords",
+            "spec.degradation.levels.aggressive.enterUnreadRecords",
             "9000",
         ),
         (
             lambda: with_level(Level.GRACEFUL, exit_memory_ratio=0.3),
-            "spec.degradation.levels[1].exitMemoryRatio",
+            "spec.degradation.levels.graceful.exitMemoryRatio",
             "0.3",
         ),
         (
             lambda: with_level(Level.SOFT, enter_unread_records=0),
-            "spec.degradation.levels[0].enterUnreadRecords",
+            "spec.degradation.levels.soft.enterUnreadRecords",
             "0",
         ),
         (
             lambda: with_level(Level.CIRCUIT_BREAK, enter_memory_ratio=1.2),
-            "spec.degradation.levels[3].enterMemoryRatio",
+            "spec.degradation.levels.circuitBreak.enterMemoryRatio",
             "1.2",
         ),
         (
             lambda: DegradationConfig(levels={Level.SOFT: LevelThresholds(1, 1, 0.1)}),
             "spec.degradation.levels",
-            "SOFT",
+            "soft",
         ),
         (lambda: DegradationConfig(levels={}), "spec.degradation.levels", "none"),
         (lambda: DegradationConfig(dwell_down_s=0), "spec.degradation.dwellDownSeconds", "0"),
@@ -98,9 +99,15 @@ def test_the_message_holds_what_was_expected() -> None:
         ScalingConfig(target_utilization=0.9)
 
 
+def test_numbers_are_written_out() -> None:
+    with pytest.raises(SpecError, match=r"found 1234567, expected above 0 and .* entry 1000000, at most 700000$"):
+        with_level(Level.CIRCUIT_BREAK, exit_unread_records=1_234_567)
+
+
 def test_names_as_in_yaml() -> None:
     assert [yaml_name(name) for name in ("mode", "dwell_up_s", "enter_unread_records")] == [
         "mode",
         "dwellUpSeconds",
         "enterUnreadRecords",
     ]
+    assert [level_yaml_name(level) for level in DEFAULT_LEVELS] == ["soft", "graceful", "aggressive", "circuitBreak"]
