@@ -170,7 +170,9 @@ class Observer:
                 self._start_due()
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._until_next())
+                    # Not wait_for: before Python 3.12 it loses a cancellation that comes together with a wake-up.
+                    async with asyncio.timeout(self._until_next()):
+                        await self._wake.wait()
         finally:
             self.close()
 

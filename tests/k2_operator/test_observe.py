@@ -215,3 +215,20 @@ def test_a_ca_is_a_file_of_the_observers_own() -> None:
         assert not file.exists()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_stop_that_comes_with_a_wake_up_is_heard(turns: int) -> None:
+    async def scenario() -> None:
+        observer = Observer(Safe(), 600, Told().take)
+        task = asyncio.get_running_loop().create_task(observer.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        observer.ask(KEY, question("127.0.0.1:1"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)
+        assert task.cancelled()
+
+    asyncio.run(scenario())
