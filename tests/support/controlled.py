@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from k2_cli.stack.kafka import LocalKafka
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
+from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin
 from k2_core.sink_report import SinkReport
-from k2_core.spec import Pipeline
+from k2_core.spec import Pipeline, parse_pipeline
 from k2_core.types import Offset, Partition, TopicName
+from support.kafka import TopicFactory
+from support.sink import wait_until
 
 PARTITIONS: Final = 3
 PATIENCE_S: Final = 20.0
@@ -33,11 +38,34 @@ class World:
     control: TopicName
     members: list[Consumer] = field(default_factory=list)
 
+    @classmethod
+    def new(cls, kafka: LocalKafka, topics: TopicFactory, **spec: object) -> World:
+        """A pipeline with a prefix of its own; what is its own is deleted with the factory's topics."""
+        source = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}], "partitions": PARTITIONS}
+        document = {
+            "apiVersion": "k2.dev/v1alpha1",
+            "kind": "K2Pipeline",
+            "metadata": {"name": "crypto"},
+            "spec": {"namespace": f"t{uuid.uuid4().hex[:12]}", "ingestion": [source], **spec},
+        }
+        control = TopicName(topics("control", config={"cleanup.policy": "compact"}))
+        settings = ServiceSettings(kafka_bootstrap_servers=kafka.bootstrap_servers)
+        made = cls(settings, parse_pipeline(document), control)
+        topics._made.append(made.topic)
+        return made
+
     def __post_init__(self) -> None:
         (self.topic,) = self.pipeline.trades_topics()
         self.admin = KafkaAdmin(self.settings)
         self.admin.ensure_topics({self.topic: PARTITIONS})
+        wait_until(self._has_leaders, "leaders of a new topic")
         self._producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap_servers})
+
+    def _has_leaders(self) -> bool:
+        try:
+            return len(self.admin.stable_ends(self.topic, map(Partition, range(PARTITIONS)))) == PARTITIONS
+        except KafkaUnavailableError:
+            return False
 
     def produce(self, count: int, partition: int = 0, timestamp_ms: int = 0) -> None:
         """Append records; 0 means with the time of now."""
@@ -74,7 +102,13 @@ class World:
         self.members.append(consumer)
         return consumer
 
-    def position(self, consumer: Consumer, offset: int, report: SinkReport) -> None:
-        """Write a position as a member does, who alone may while there are members."""
-        at = TopicPartition(self.topic, 0, offset, report.dump())
-        consumer.commit(offsets=[at], asynchronous=False)
+    def position(self, consumer: Consumer, positions: dict[int, int], report: SinkReport) -> None:
+        """Write positions as a member does, who alone may while there are members."""
+        text = report.dump()
+        at = [TopicPartition(self.topic, number, offset, text) for number, offset in positions.items()]
+        consumer.commit(offsets=at, asynchronous=False)
+
+    def close(self) -> None:
+        """Leave the group."""
+        for member in self.members:
+            member.close()

@@ -66,7 +66,7 @@ def test_a_position_that_nobody_told_is_not_known(world: World, looker: Looker) 
 def test_who_is_in_the_group(world: World, looker: Looker) -> None:
     world.produce(1)
     member = world.join()
-    world.position(member, 1, report())
+    world.position(member, {0: 1}, report())
     found = looker.look()
     assert (found.members, found.rebalancing) == (1, False)
     assert total(found.partitions).unread == 0
