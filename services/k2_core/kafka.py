@@ -22,7 +22,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError, SetupError, SpecError
@@ -32,6 +32,7 @@ ADMIN_TIMEOUT_S: Final = 15.0
 """Longer than a broker's fail-over to a new controller, shorter than a pod's patience for readiness."""
 
 _RETRY_S: Final = 0.05
+RETENTION: Final = "retention.ms"
 
 TOPIC_CONFIG: Final[Mapping[str, str]] = {"compression.type": "producer", "cleanup.policy": "delete"}
 """Stored as the producer compressed it: the broker spends no time on what lz4 did already."""
@@ -179,6 +180,17 @@ class KafkaAdmin:
                 raise
             found[TopicName(name)] = (TopicId(str(description.topic_id)), len(description.partitions))
         return found
+
+    def retention_ms(self, topics: Iterable[TopicName]) -> dict[TopicName, int]:
+        """Return for how long each topic keeps records; one that keeps them for ever is left out.
+
+        Raises:
+            SetupError: The configuration may not be read.
+        """
+        wanted = {ConfigResource(ConfigResource.Type.TOPIC, name): name for name in topics}
+        futures = self._client.describe_configs(list(wanted), request_timeout=ADMIN_TIMEOUT_S)
+        found = {wanted[resource]: int(self._result(future)[RETENTION].value) for resource, future in futures.items()}
+        return {name: retention for name, retention in found.items() if retention >= 0}
 
     def log_starts(self, topic: TopicName, partitions: Iterable[Partition]) -> dict[Partition, Offset]:
         """Return the first offset that each partition still has."""

@@ -8,8 +8,8 @@ out. The rules are those of docs/architecture.md, "Exactly once".
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from k2_core.errors import StateError
 from k2_core.state import CommitState, LedgerEntry, PartitionState
@@ -64,7 +64,7 @@ class Span:
     markers: int = 0
     ledger: tuple[LedgerEntry, ...] = ()
     deferred: tuple[LedgerEntry, ...] = ()
-    own_from: Offset | None = None
+    own_from: Offset | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,23 @@ class Repayment:
     parts: Mapping[LogPartition, Drained]
     batch_id: str
     epoch: int = 0
+
+
+def repayment(claim: Claim, drained: Mapping[LogPartition, Span], paid: Iterable[Paid]) -> Repayment:
+    """Return what a drain wants to commit.
+
+    Args:
+        claim: What the owner would commit by itself: nothing, but where its partitions stand.
+        drained: What became of the records, by partition; its positions say nothing.
+        paid: What is paid, in the order of the log.
+    """
+    parts: dict[LogPartition, Drained] = {}
+    for one in paid:
+        at = (one.entry.topic, one.entry.partition)
+        stands, became = claim.spans[at], drained[at]
+        before = parts[at].paid if at in parts else ()
+        parts[at] = Drained(stands.end, stands.ledger, (*before, one), became.duplicates, became.dead_letters)
+    return Repayment(claim.cluster_id, claim.topic_ids, parts, claim.batch_id, claim.epoch)
 
 
 @dataclass(frozen=True, slots=True)
