@@ -1,12 +1,13 @@
 """`k2 audit`: is everything there, exactly once?
 
 Reads one snapshot, whether the pipeline runs or not, and prints what `k2_cli.completeness` finds in it. Exit 1 when
-anything is missing, doubled or unbalanced.
+anything is missing, owed, doubled or unbalanced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,7 +16,7 @@ import typer
 from k2_cli import output
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
-from k2_core.state import entry_document, loss_document
+from k2_core.state import entry_document, loss_document, owed_records
 
 if TYPE_CHECKING:
     from k2_cli.completeness import Books, PartitionAccount, SymbolDay
@@ -42,10 +43,12 @@ def audit(
     state = lake.state() if lake is not None else None
     found, account = symbol_days(holdings), books(holdings, state)
     snapshot = lake.snapshot.snapshot_id if lake is not None and lake.snapshot is not None else None
-    complete = account.balanced and not any(day.missing or day.duplicates for day in found)
+    owed = owed_records(state.open_ledger) if state is not None else 0
+    complete = account.balanced and not owed and not any(day.missing or day.duplicates for day in found)
     if json_output:
         document = {"complete": complete, "snapshot_id": snapshot, "rows": holdings.rows}
         document |= {"unnumbered_rows": holdings.unnumbered, "foreign_rows": account.foreign_rows}
+        document |= {"owed_records": owed}
         output.print_json(document | _document(found, account, state))
     else:
         _print(found, account, state, complete=complete)
@@ -101,7 +104,9 @@ def _print(days: list[SymbolDay], account: Books, state: CommitState | None, *, 
     output.print_table((*columns, "missing ids"), map(_row, days))
     for entry in state.open_ledger if state is not None else ():
         where = f"{entry.topic}[{entry.partition}] offsets {entry.start} to {entry.end}"
-        output.console().print(f"owed: {where}, {', '.join(entry.symbols)}: {entry.reason}")
+        since = datetime.fromtimestamp(entry.since_ms / 1000, tz=UTC).isoformat(timespec="seconds")
+        records = f"{entry.records:,} records of {', '.join(entry.symbols)} since {since}"
+        output.console().print(f"owed: {where}, {records}: {entry.reason}")
     for loss in state.losses if state is not None else ():
         end = "an end that nobody knows" if loss.end is None else loss.end
         output.console().print(f"lost: {loss.topic}[{loss.partition}] offsets {loss.start} to {end}: {loss.reason}")
@@ -115,9 +120,9 @@ def _print(days: list[SymbolDay], account: Books, state: CommitState | None, *, 
         f"log: {balanced} of {len(account.accounts)} partitions balance "
         "(next - origin = rows + duplicates + dead letters + markers + lost + unexplained + deferred)"
     )
-    output.console().print(
-        "complete: every id and every position is there exactly once" if complete else "NOT complete"
-    )
+    owed = owed_records(state.open_ledger) if state is not None else 0
+    lacking = f"NOT complete: {owed:,} records are owed" if owed else "NOT complete"
+    output.console().print("complete: every id and every position is there exactly once" if complete else lacking)
 
 
 def _row(day: SymbolDay) -> tuple[object, ...]:

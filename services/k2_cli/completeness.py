@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from k2_core.intervals import IntervalSet
-from k2_core.state import CommitState, LedgerEntry, PartitionState
+from k2_core.state import CommitState, LedgerEntry, PartitionState, owed_records
 from k2_core.types import Partition, TopicId, TopicName
 
 COLUMNS: Final = (
@@ -257,7 +257,5 @@ def _account(
     at: tuple[TopicName, TopicId, Partition], stands: PartitionState, held: Held, ledger: Iterable[LedgerEntry]
 ) -> PartitionAccount:
     inside = IntervalSet.of_ranges([(stands.origin, stands.next)])
-    # What a range defers are the records of some symbols: those of it that are in the table are not owed.
-    owed = IntervalSet.of_ranges([(entry.start, entry.end) for entry in ledger]).minus(held.numbers)
     outside = len(held.numbers.minus(inside))
-    return PartitionAccount(*at, stands, held.rows, len(owed), held.repeated, outside)
+    return PartitionAccount(*at, stands, held.rows, owed_records(ledger), held.repeated, outside)

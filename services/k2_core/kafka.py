@@ -23,7 +23,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError, SetupError, SpecError
@@ -33,6 +33,7 @@ ADMIN_TIMEOUT_S: Final = 15.0
 """Longer than a broker's fail-over to a new controller, shorter than a pod's patience for readiness."""
 
 _RETRY_S: Final = 0.05
+RETENTION: Final = "retention.ms"
 
 TOPIC_CONFIG: Final[Mapping[str, str]] = {"compression.type": "producer", "cleanup.policy": "delete"}
 """Stored as the producer compressed it: the broker spends no time on what lz4 did already."""
@@ -181,6 +182,17 @@ class KafkaAdmin:
             found[TopicName(name)] = (TopicId(str(description.topic_id)), len(description.partitions))
         return found
 
+    def retention_ms(self, topics: Iterable[TopicName]) -> dict[TopicName, int]:
+        """Return for how long each topic keeps records; one that keeps them for ever is left out.
+
+        Raises:
+            SetupError: The configuration may not be read.
+        """
+        wanted = {ConfigResource(ConfigResource.Type.TOPIC, name): name for name in topics}
+        futures = self._client.describe_configs(list(wanted), request_timeout=ADMIN_TIMEOUT_S)
+        found = {wanted[resource]: int(self._result(future)[RETENTION].value) for resource, future in futures.items()}
+        return {name: retention for name, retention in found.items() if retention >= 0}
+
     def log_starts(self, topic: TopicName, partitions: Iterable[Partition]) -> dict[Partition, Offset]:
         """Return the first offset that each partition still has."""
         return self._offsets(topic, partitions, OffsetSpec.earliest())
@@ -206,15 +218,6 @@ class KafkaAdmin:
         futures = self._client.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_S)
         description = self._result(futures[group])
         return len(description.members), description.state
-
-    def retention_s(self, topics: Iterable[TopicName]) -> float | None:
-        """Return how long topics keep a record, the shortest of them; None if all keep it for ever."""
-        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-        if not resources:
-            return None
-        futures = self._client.describe_configs(resources, request_timeout=ADMIN_TIMEOUT_S)
-        kept_ms = [int(self._result(future)["retention.ms"].value) for future in futures.values()]
-        return min((one / 1000 for one in kept_ms if one >= 0), default=None)
 
     def write_group_signals(
         self, group: str, signals: Mapping[tuple[TopicName, Partition], tuple[Offset, str]]

@@ -4,14 +4,14 @@ Written by the sink in the same commit as the rows (`k2_sink.protocol` decides w
 boundary and by the command line for audit and lag. Pure.
 
 Per partition, at one snapshot: next - origin = rows + duplicates + dead_letters + markers + lost + unexplained +
-deferred, where `deferred` are the records in open ledger ranges. Everything but `rows` is kept here, zeros left out;
-`rows` is in the table, and that the two sides agree is what `k2 audit` checks.
+deferred, where `deferred` are the records that open ledger ranges owe. Everything but `rows` is kept here, zeros left
+out; `rows` is in the table, and that the two sides agree is what `k2 audit` checks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -68,9 +68,13 @@ class LedgerEntry:
         partition: See `topic`.
         start: See `topic`.
         end: See `topic`.
-        symbols: The symbols that were deferred, frozen at that time; others of the range are in the table.
+        symbols: The symbols that were deferred, frozen at that time: the keys of their records. Every record of the
+            range that has one of these keys is owed, every other one became a row or is accounted for.
         level: The level that deferred them.
         reason: Why, for people.
+        records: How many records are owed.
+        since_ms: When deferring them began, UTC milliseconds since 1970.
+        oldest_ms: When the log took in the oldest of them, or a record shortly before it; retention counts from there.
         raw_file: The raw file that holds them too, or None while the log is their only home.
     """
 
@@ -81,6 +85,9 @@ class LedgerEntry:
     symbols: tuple[str, ...]
     level: int
     reason: str
+    records: int
+    since_ms: int = 0
+    oldest_ms: int = 0
     raw_file: str | None = None
 
 
@@ -154,7 +161,7 @@ class CommitState:
         return replace(self, topics={**self.topics, topic: after}, batch_id=batch_id)
 
     def deferred(self, topic: TopicName, partition: Partition) -> tuple[LedgerEntry, ...]:
-        """Return the open ledger entries of one partition."""
+        """Return the open ledger entries of one partition, in the order of the log."""
         return tuple(entry for entry in self.open_ledger if (entry.topic, entry.partition) == (topic, partition))
 
     def dump(self) -> str:
@@ -245,6 +252,18 @@ def _number(value: object) -> int:
     return value
 
 
+def _text(value: object) -> str:
+    """Return a symbol: what is owed is found by it, so that a null among them would never come back."""
+    if not isinstance(value, str):
+        raise TypeError(f"found {value!r}, expected a text")
+    return value
+
+
+def owed_records(entries: Iterable[LedgerEntry]) -> int:
+    """Return how many records some ledger entries owe."""
+    return sum(entry.records for entry in entries)
+
+
 def entry_document(entry: LedgerEntry) -> dict[str, Any]:
     """Return a ledger entry as JSON."""
     document: dict[str, Any] = {
@@ -255,6 +274,9 @@ def entry_document(entry: LedgerEntry) -> dict[str, Any]:
         "symbols": list(entry.symbols),
         "level": entry.level,
         "reason": entry.reason,
+        "records": entry.records,
+        "since_ms": entry.since_ms,
+        "oldest_ms": entry.oldest_ms,
     }
     return document | ({"raw_file": entry.raw_file} if entry.raw_file else {})
 
@@ -289,8 +311,11 @@ def _parse_entry(document: Mapping[str, Any]) -> LedgerEntry:
         partition=Partition(_number(document["partition"])),
         start=Offset(_number(document["from"])),
         end=Offset(_number(document["to"])),
-        symbols=tuple(document["symbols"]),
+        symbols=tuple(map(_text, document["symbols"])),
         level=_number(document["level"]),
         reason=document["reason"],
+        records=_number(document["records"]),
+        since_ms=_number(document["since_ms"]),
+        oldest_ms=_number(document["oldest_ms"]),
         raw_file=document.get("raw_file"),
     )

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from k2_core.config import read_settings
@@ -23,6 +24,7 @@ from k2_core.schemas import schema_source
 from k2_core.spec import Pipeline, load_pipeline
 from k2_core.tables import open_catalog
 from k2_sink.commit import Owner, TableWriter
+from k2_sink.deferral import priorities_of
 from k2_sink.metrics import SinkMetrics
 from k2_sink.service import Parts, Sink
 from k2_sink.settings import SinkSettings
@@ -79,7 +81,8 @@ def _start(
             admin = KafkaAdmin(settings)
             owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
             writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner, sleep=_rest(heart))
-            return Sink(Parts(settings, pipeline, schema_source(settings), admin, writer, metrics, heart))
+            parts = Parts(settings, pipeline, schema_source(settings), admin, writer, metrics, heart)
+            return Sink(replace(parts, priorities=priorities_of(pipeline)))
         except RetryableError as error:
             if time.monotonic() > deadline_s or stop.wait(RETRY_AFTER_S):
                 raise

@@ -6,8 +6,8 @@ calls for thousands of records. Called by the sink's loop; never talks to Kafka,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 from k2_core.codec import BatchDecoder, Rejected
 from k2_core.intervals import Bools, Int64s
 from k2_core.records import RecordType
+from k2_core.state import CommitState, LedgerEntry
 from k2_core.types import Offset, Partition, TopicId, TopicName
 from k2_sink.dedup import SeenIds
+from k2_sink.deferral import Deferring, Stretch
 from k2_sink.protocol import LogPartition, Span
 
 CONFLICT_REASON: Final = "conflict"
@@ -44,12 +46,25 @@ class Chunk:
         values: The bytes as they came.
         partitions: Of each value.
         offsets: Of each value.
+        keys: Of each value, or None where nobody asked for them: they cost as much to take out as the values.
+        first_ms: Where keys are given, when the log took in the first value of each partition, in UTC milliseconds.
     """
 
     topic: TopicName
     values: Sequence[bytes | None]
     partitions: Int64s
     offsets: Int64s
+    keys: Sequence[bytes | None] | None = None
+    first_ms: Mapping[int, int] = field(default_factory=dict)
+
+    def where(self, wanted: Bools) -> Chunk:
+        """Return the values for which `wanted` is true."""
+        if wanted.all():
+            return self
+        at = np.flatnonzero(wanted).tolist()
+        keys = None if self.keys is None else [self.keys[number] for number in at]
+        values = [self.values[number] for number in at]
+        return replace(self, values=values, partitions=self.partitions[wanted], offsets=self.offsets[wanted], keys=keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +85,37 @@ class _Account:
 
     start: Offset
     end: Offset
+    ledger: tuple[LedgerEntry, ...]
+    own_from: Offset
     records: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    stretches: list[Stretch] = field(default_factory=list)
 
-    def span(self) -> Span:
+    def span(self, at: LogPartition) -> Span:
         markers = self.end - self.start - self.records
-        return Span(self.start, self.end, self.duplicates, self.dead_letters, markers)
+        deferred = tuple(stretch.entry(at) for stretch in self.stretches)
+        counts = (self.duplicates, self.dead_letters, markers)
+        return Span(self.start, self.end, *counts, self.ledger, deferred, self.own_from)
+
+    def pass_to(self, position: Offset) -> None:
+        """Take offsets that hold no record; a level that is at work lasts over them."""
+        if position > self.end:
+            if self.stretches and self.stretches[-1].end == self.end:
+                self.stretches[-1].end = position
+            self.end = position
+
+    def stretch(self, deferring: Deferring, oldest_ms: int) -> Stretch:
+        """Return the stretch that goes on where the partition was read to, a new one if need be."""
+        last = self.stretches[-1] if self.stretches else None
+        if last is not None and last.end == self.end and last.deferring.level == deferring.level:
+            return last
+        found = Stretch(self.end, self.end, deferring, oldest_ms)
+        owed = self.ledger[-1] if self.ledger else None
+        if owed is not None and owed.end == found.start and deferring.follows(owed):
+            found.before = frozenset(owed.symbols)
+        self.stretches.append(found)
+        return found
 
 
 @dataclass(slots=True)
@@ -94,9 +133,31 @@ class Batch:
     _tables: list[pa.Table] = field(default_factory=list)
     _accounts: dict[LogPartition, _Account] = field(default_factory=dict)
 
-    def start_at(self, at: LogPartition, position: Offset) -> None:
-        """Say where a partition begins in this batch; nothing of it is taken yet."""
-        self._accounts[at] = _Account(position, position)
+    def start_at(self, at: LogPartition, position: Offset, ledger: tuple[LedgerEntry, ...] = ()) -> None:
+        """Say where a partition begins in this batch, and what the table owes of it; nothing of it is taken yet."""
+        self._accounts[at] = _Account(position, position, ledger, position)
+
+    def begin_at(self, at: LogPartition, position: Offset) -> None:
+        """Take a partition up at a position, or go on there with one that has been begun."""
+        if at in self._accounts:
+            self._accounts[at].pass_to(position)
+        else:
+            self.start_at(at, position)
+
+    def following(self, state: CommitState) -> Batch:
+        """Return an empty batch of the same partitions that goes on where this one ends, which is in the table."""
+        found = Batch(self.record_type, self.seen)
+        for at, account in self._accounts.items():
+            found._accounts[at] = _Account(account.end, account.end, state.deferred(*at), account.own_from)
+        return found
+
+    def restarted(self, partitions: Set[LogPartition]) -> Batch:
+        """Return an empty batch of some of the partitions that begins where this one does."""
+        found = Batch(self.record_type, self.seen)
+        for at in self._accounts.keys() & partitions:
+            account = self._accounts[at]
+            found._accounts[at] = _Account(account.start, account.start, account.ledger, account.own_from)
+        return found
 
     def position(self, at: LogPartition) -> Offset | None:
         """Return the next offset of a partition that this batch wants, or None if it does not own it."""
@@ -105,8 +166,7 @@ class Batch:
 
     def pass_to(self, at: LogPartition, position: Offset) -> None:
         """Take everything before a position: what was no record is a marker."""
-        account = self._accounts[at]
-        account.end = Offset(max(account.end, position))
+        self._accounts[at].pass_to(position)
 
     @property
     def empty(self) -> bool:
@@ -115,7 +175,16 @@ class Batch:
 
     def spans(self) -> dict[LogPartition, Span]:
         """Return what the batch takes of each partition that it owns."""
-        return {at: account.span() for at, account in self._accounts.items()}
+        return {at: account.span(at) for at, account in self._accounts.items()}
+
+    def ledger(self) -> list[LedgerEntry]:
+        """Return what the table owed of its partitions when it was begun."""
+        return [entry for account in self._accounts.values() for entry in account.ledger]
+
+    @property
+    def deferred(self) -> int:
+        """Records that it defers."""
+        return sum(stretch.records for account in self._accounts.values() for stretch in account.stretches)
 
     def positions(self) -> dict[LogPartition, Offset]:
         """Return the read position of each partition that it owns."""
@@ -125,7 +194,14 @@ class Batch:
         """Return the rows in the table's Arrow form, in the order of reading."""
         return pa.concat_tables(self._tables) if self._tables else self.record_type.table_schema.empty_table()
 
-    def add(self, chunk: Chunk, decoder: BatchDecoder, topic_id: TopicId, find_held: FindHeld) -> list[DeadLetter]:
+    def add(
+        self,
+        chunk: Chunk,
+        decoder: BatchDecoder,
+        topic_id: TopicId,
+        find_held: FindHeld,
+        deferring: Deferring | None = None,
+    ) -> list[DeadLetter]:
         """Take a chunk in.
 
         Args:
@@ -134,6 +210,7 @@ class Batch:
             decoder: Of the chunk's topic.
             topic_id: Of the chunk's topic.
             find_held: Asked, rarely, for the rows of ids that the table holds.
+            deferring: The level, where some records are to wait; the chunk has keys then.
 
         Raises:
             RetryableError: A schema or a held row could not be had: nothing of the chunk was taken, read it again.
@@ -142,8 +219,21 @@ class Batch:
             What must be in the dead-letter topic before this batch is committed.
         """
         chunk = self._unread(chunk)
+        if deferring is None or chunk.keys is None:
+            letters, duplicates = self._take(chunk, decoder, topic_id, find_held)
+        else:
+            numbers, waits = deferring.split(chunk.keys)
+            letters, duplicates = self._take(chunk.where(~waits), decoder, topic_id, find_held)
+            self._defer(chunk, deferring, numbers, waits)
+        self._settle(chunk, duplicates, letters)
+        return letters
+
+    def _take(
+        self, chunk: Chunk, decoder: BatchDecoder, topic_id: TopicId, find_held: FindHeld
+    ) -> tuple[list[DeadLetter], Int64s]:
+        """Take values in, and return those that are dead letters, and the partition of each that is a duplicate."""
         if not len(chunk.values):
-            return []
+            return [], chunk.partitions
         decoded = decoder.decode(chunk.values)
         rows, where = decoded.rows, decoded.indexes
         repeated, fresh = self.seen.duplicates(rows)
@@ -159,8 +249,7 @@ class Batch:
         self.seen.expect(fresh)
         self._tables.append(_positioned(rows, chunk, where, topic_id))
         self.rows += rows.num_rows
-        self._settle(chunk, duplicates, letters)
-        return letters
+        return letters, chunk.partitions[duplicates]
 
     def _unread(self, chunk: Chunk) -> Chunk:
         wanted: Bools = np.zeros(len(chunk.values), dtype=np.bool_)
@@ -168,10 +257,17 @@ class Batch:
             position = self.position((chunk.topic, Partition(partition)))
             if position is not None:
                 wanted |= (chunk.partitions == partition) & (chunk.offsets >= position)
-        if wanted.all():
-            return chunk
-        values = [chunk.values[at] for at in np.flatnonzero(wanted).tolist()]
-        return Chunk(chunk.topic, values, chunk.partitions[wanted], chunk.offsets[wanted])
+        return chunk.where(wanted)
+
+    def _defer(self, chunk: Chunk, deferring: Deferring, numbers: Int64s, waits: Bools) -> None:
+        for partition in np.unique(chunk.partitions).tolist():
+            here = chunk.partitions == partition
+            waiting = numbers[here & waits]
+            symbols = [deferring.classes.symbols[number] for number in np.unique(waiting).tolist()]
+            stretch = self._accounts[chunk.topic, Partition(partition)].stretch(
+                deferring, chunk.first_ms.get(partition, 0)
+            )
+            stretch.add(Offset(int(chunk.offsets[here][-1]) + 1), symbols, waiting.size)
 
     def _settle(self, chunk: Chunk, duplicates: Int64s, letters: list[DeadLetter]) -> None:
         for partition in np.unique(chunk.partitions).tolist():
@@ -179,7 +275,7 @@ class Batch:
             offsets = chunk.offsets[chunk.partitions == partition]
             account.end = Offset(int(offsets[-1]) + 1)
             account.records += offsets.size
-            account.duplicates += int((chunk.partitions[duplicates] == partition).sum())
+            account.duplicates += int((duplicates == partition).sum())
             account.dead_letters += sum(letter.partition == partition for letter in letters)
 
     def _conflicts(self, rows: pa.Table, where: Int64s, repeated: Bools, find_held: FindHeld) -> list[Rejected]:

@@ -23,7 +23,18 @@ from k2_core.records import RecordType
 from k2_core.state import PIPELINE_KEY, SNAPSHOT_KEY, STATE_KEY, CommitState
 from k2_core.tables import CATALOG_FAULTS, TABLE_PROPERTIES, describe_fault, ensure_table, load_table
 from k2_core.types import SnapshotId
-from k2_sink.protocol import Claim, Fenced, Head, Outcome, Proceed, Superseded, current_state, decide, judge
+from k2_sink.protocol import (
+    Claim,
+    Fenced,
+    Head,
+    Outcome,
+    Proceed,
+    Repayment,
+    Superseded,
+    current_state,
+    decide,
+    judge,
+)
 
 BATCH_KEY: Final = "k2.batch"
 RETRIES_KEY: Final = "commit.retry.num-retries"
@@ -78,6 +89,8 @@ class TableWriter:
         self._sleep = sleep
         self.table = ensure_table(catalog, namespace, record_type, owner.pipeline_uid)
         self._unsure: set[str] = set()
+        self.state = CommitState(owner.cluster_id)
+        """Of the head that was loaded last."""
         self.failures: dict[str, int] = {}
         """Attempts that did not clearly succeed, by what they were."""
 
@@ -92,14 +105,15 @@ class TableWriter:
         if table is None:
             raise StateError(f"table {self._namespace}.{self._record_type.name}: found none, expected the one in use")
         self.table = table
-        return table, current_state(read_head(table), self._owner.pipeline_uid, self._owner.cluster_id)
+        self.state = current_state(read_head(table), self._owner.pipeline_uid, self._owner.cluster_id)
+        return table, self.state
 
     def may_hold(self, batch_id: str) -> bool:
         """Return whether an attempt at this batch may have landed unseen: then its files are not to be removed."""
         return batch_id in self._unsure
 
-    def commit(self, claim: Claim, files: Sequence[DataFile]) -> Committed | Superseded | Fenced:
-        """Commit a batch, or find that another writer was faster.
+    def commit(self, claim: Claim | Repayment, files: Sequence[DataFile]) -> Committed | Superseded | Fenced:
+        """Commit a batch or a drain, or find that another writer was faster.
 
         Every attempt decides anew on the head that it loaded; after one that did not clearly succeed the next load
         says what became of it, in this call or in a later one for the same batch. Only a clear loss may remove the

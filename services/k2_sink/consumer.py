@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -79,6 +79,7 @@ class LogReader:
         self._one_topic = topics[0] if len(topics) == 1 else None
         self._error: Exception | None = None
         self._offsets_at = 0.0
+        self._held = False
         session_ms = int(settings.sink_session_timeout_s * 1000)
         self._consumer = Consumer(
             client_config(
@@ -102,8 +103,8 @@ class LogReader:
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def read(self, max_records: int, timeout_s: float) -> Read:
-        """Return what there is, after at most `timeout_s`.
+    def read(self, max_records: int, timeout_s: float, *, keys: bool = False) -> Read:
+        """Return what there is, after at most `timeout_s`; with keys if they are asked for.
 
         What comes beside a fault is returned first, and the fault raised by the next call: dropping it would leave a
         hole that looks like markers.
@@ -120,27 +121,37 @@ class LogReader:
             return Read()
         faults = [(message, fault) for message in messages if (fault := message.error()) is not None]
         if not faults:
-            return Read(self._chunks(messages))
+            return Read(self._chunks(messages, keys=keys))
         ends = {}
         for message, fault in faults:
             if fault.code() == KafkaError._PARTITION_EOF:
                 ends[_log_partition(message)] = Offset(message.offset() or 0)
             else:
                 self._error = self._error or translated(_log_partition(message), fault)
-        return Read(self._chunks([message for message in messages if message.error() is None]), ends)
+        return Read(self._chunks([message for message in messages if message.error() is None], keys=keys), ends)
 
     def _raise_pending(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
-    def _chunks(self, messages: list[Message]) -> list[Chunk]:
+    def _chunks(self, messages: list[Message], *, keys: bool) -> list[Chunk]:
         if self._one_topic is not None:
-            return [_chunk(self._one_topic, messages)] if messages else []
+            return [to_chunk(self._one_topic, messages, keys=keys)] if messages else []
         by_topic: dict[TopicName, list[Message]] = {}
         for message in messages:
             by_topic.setdefault(_log_partition(message)[0], []).append(message)
-        return [_chunk(topic, members) for topic, members in by_topic.items()]
+        return [to_chunk(topic, members, keys=keys) for topic, members in by_topic.items()]
+
+    def hold(self, *, held: bool) -> None:
+        """Stop or go on fetching what is assigned now or later; heartbeats and rebalances go on all the same.
+
+        Where reading goes on after a pause is librdkafka's guess: the caller seeks.
+        """
+        if held != self._held:
+            self._held = held
+            change = self._consumer.pause if held else self._consumer.resume
+            change(self._consumer.assignment())
 
     def seek(self, positions: Mapping[LogPartition, Offset]) -> None:
         """Read each partition on from a position; what was fetched before is passed over by the batch."""
@@ -177,7 +188,10 @@ class LogReader:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
             positions = self._ownership.taken([_key(at) for at in partitions])
-            consumer.incremental_assign([TopicPartition(*at, offset) for at, offset in positions.items()])
+            assigned = [TopicPartition(*at, offset) for at, offset in positions.items()]
+            consumer.incremental_assign(assigned)
+            if self._held:
+                consumer.pause(assigned)
         except Exception as error:  # noqa: BLE001  # a callback must not raise into librdkafka: `read` does instead
             self._error = error
             consumer.incremental_assign([])  # else librdkafka assigns all of them, at positions that are not ours
@@ -202,14 +216,21 @@ def _log_partition(message: Message) -> LogPartition:
     return TopicName(message.topic() or ""), Partition(message.partition() or 0)
 
 
-def _chunk(topic: TopicName, messages: list[Message]) -> Chunk:
+def to_chunk(topic: TopicName, messages: list[Message], *, keys: bool) -> Chunk:
+    """Return messages of one topic as columns."""
     count = len(messages)
-    return Chunk(
+    chunk = Chunk(
         topic,
         list(map(Message.value, messages)),
         np.fromiter(map(Message.partition, messages), dtype=np.int64, count=count),
         np.fromiter(map(Message.offset, messages), dtype=np.int64, count=count),
     )
+    if not keys:
+        return chunk
+    partitions, firsts = np.unique(chunk.partitions, return_index=True)
+    firsts_ms = [max(0, messages[first].timestamp()[1]) for first in firsts.tolist()]
+    first_ms = dict(zip(partitions.tolist(), firsts_ms, strict=True))
+    return replace(chunk, keys=list(map(Message.key, messages)), first_ms=first_ms)
 
 
 def translated(at: LogPartition, fault: KafkaError) -> K2Error:

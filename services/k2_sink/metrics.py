@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from k2_core.metrics import LATENCY_BUCKETS_S
+from k2_core.state import LedgerEntry, owed_records
 
 
 class SinkMetrics:
@@ -39,9 +40,26 @@ class SinkMetrics:
         self.uncommitted = gauge("uncommitted_records", "Offsets read and not yet in a confirmed commit")
         self.partitions = gauge("owned_partitions", "Partitions that this sink owns")
         self.newest = gauge("newest_committed_timestamp_seconds", "event_time of the newest committed row")
+        self.deferred = counter("deferred_records_total", "Records that confirmed commits put off, into the ledger")
+        self.drained = counter("drained_records_total", "Records of the ledger that confirmed commits brought in")
+        self.ledger_records = gauge("ledger_open_records", "Records that are owed to the table, owned partitions")
+        self.ledger_entries = gauge("ledger_open_entries", "Ranges of the log with such records, owned partitions")
+        self.ledger_oldest = gauge("ledger_oldest_seconds", "Age in the log of the oldest of them, 0 without any")
         self.level = Gauge(
             "k2_degradation_level", "The level of degradation that this service acts on, 0 to 4", registry=registry
         )
+
+    def show_ledger(self, owed: Sequence[LedgerEntry], now_ms: int) -> None:
+        """Show what is owed.
+
+        Args:
+            owed: The open entries of the partitions that are owned.
+            now_ms: UTC milliseconds.
+        """
+        self.ledger_records.set(owed_records(owed))
+        self.ledger_entries.set(len(owed))
+        oldest_ms = min((entry.oldest_ms for entry in owed), default=now_ms)
+        self.ledger_oldest.set(max(0, now_ms - oldest_ms) / 1000)
 
     def stage_cpu_s(self) -> dict[str, float]:
         """Return the CPU seconds of the loop by stage, so far."""

@@ -8,12 +8,13 @@ out. The rules are those of docs/architecture.md, "Exactly once".
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from k2_core.errors import StateError
-from k2_core.state import CommitState, PartitionState
+from k2_core.state import CommitState, LedgerEntry, PartitionState
 from k2_core.types import Offset, Partition, SnapshotId, TopicId, TopicName
+from k2_sink.ledger import Paid, with_deferred, without_paid
 
 LogPartition = tuple[TopicName, Partition]
 
@@ -43,13 +44,27 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a batch takes of one partition: offsets [start, end), and those of them that become no row."""
+    """What a batch takes of one partition: offsets [start, end), and those of them that become no row.
+
+    Args:
+        start: Where the table stood when the batch was begun.
+        end: Where it is to stand.
+        duplicates: Records left out because the table has their id.
+        dead_letters: Records that are in the dead-letter topic.
+        markers: Offsets without a record.
+        ledger: What the table owed of the partition when the batch was begun.
+        deferred: What the batch adds to that, in the order of the log.
+        own_from: See `ledger.with_deferred`.
+    """
 
     start: Offset
     end: Offset
     duplicates: int = 0
     dead_letters: int = 0
     markers: int = 0
+    ledger: tuple[LedgerEntry, ...] = ()
+    deferred: tuple[LedgerEntry, ...] = ()
+    own_from: Offset | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,61 @@ class Claim:
     spans: Mapping[LogPartition, Span]
     batch_id: str
     epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain takes of one partition, whose position it does not move.
+
+    Args:
+        next: Where the table stood when the drain compared its ids with the table's.
+        ledger: What the table owed of the partition then.
+        paid: What is paid of that.
+        duplicates: Records among them that are left out because the table has their id.
+        dead_letters: Records among them that are in the dead-letter topic.
+    """
+
+    next: Offset
+    ledger: tuple[LedgerEntry, ...]
+    paid: tuple[Paid, ...]
+    duplicates: int = 0
+    dead_letters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Repayment:
+    """What a drain wants to commit: records that were deferred, and the ledger without them.
+
+    Args:
+        cluster_id: See `Claim`.
+        topic_ids: See `Claim`.
+        parts: What it takes of each partition; at least one.
+        batch_id: See `Claim`.
+        epoch: See `Claim`.
+    """
+
+    cluster_id: str
+    topic_ids: Mapping[TopicName, TopicId]
+    parts: Mapping[LogPartition, Drained]
+    batch_id: str
+    epoch: int = 0
+
+
+def repayment(claim: Claim, drained: Mapping[LogPartition, Span], paid: Iterable[Paid]) -> Repayment:
+    """Return what a drain wants to commit.
+
+    Args:
+        claim: What the owner would commit by itself: nothing, but where its partitions stand.
+        drained: What became of the records, by partition; its positions say nothing.
+        paid: What is paid, in the order of the log.
+    """
+    parts: dict[LogPartition, Drained] = {}
+    for one in paid:
+        at = (one.entry.topic, one.entry.partition)
+        stands, became = claim.spans[at], drained[at]
+        before = parts[at].paid if at in parts else ()
+        parts[at] = Drained(stands.end, stands.ledger, (*before, one), became.duplicates, became.dead_letters)
+    return Repayment(claim.cluster_id, claim.topic_ids, parts, claim.batch_id, claim.epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +241,8 @@ def starting_positions(
         ends: Each partition's last stable offset.
 
     Raises:
-        StateError: A topic was deleted and made again, or a log begins after, or ends before, where the table stands.
+        StateError: A topic was deleted and made again, a log begins after, or ends before, where the table stands, or
+            it has lost something that is still owed.
     """
     for name, topic in state.topics.items():
         if name in topic_ids and topic.id != topic_ids[name]:
@@ -189,8 +260,20 @@ def starting_positions(
                 f"it to hold offset {position} where the table stands. "
                 + _way_out(name, truncated=position > ends[name, partition])
             )
+        _require_owed(state, (name, partition), log_start)
         positions[name, partition] = position
     return positions
+
+
+def _require_owed(state: CommitState, at: LogPartition, log_start: Offset) -> None:
+    """Refuse a log that has lost something which a level deferred."""
+    for entry in state.deferred(*at):
+        if entry.start < log_start:
+            raise StateError(
+                f"topic {at[0]} partition {at[1]}: found a log from {log_start}, expected it to hold offsets "
+                f"[{entry.start}, {entry.end}) of which {entry.records} records are owed to the table. "
+                + _way_out(at[0], truncated=False)
+            )
 
 
 def _way_out(topic: TopicName, *, truncated: bool) -> str:
@@ -199,34 +282,46 @@ def _way_out(topic: TopicName, *, truncated: bool) -> str:
     return f"To record what is lost, and go on: `{adopt_topic(topic)}`"
 
 
-def decide(state: CommitState, claim: Claim) -> Proceed | Superseded | Fenced:
-    """Say whether a batch follows on from a state, and if so what the state becomes.
+def decide(state: CommitState, claim: Claim | Repayment) -> Proceed | Superseded | Fenced:
+    """Say whether a claim follows on from a state, and if so what the state becomes.
 
-    Partitions that the batch does not own are carried over as they are. Positions of another epoch, or of another
+    Partitions that the claim does not own are carried over as they are. Positions of another epoch, or of another
     topic of the same name, do not compare: the same number means another record, or the same one before a rollback.
+
+    A partition stands where its position and its ledger are. Both must be as the claim knew them, for a batch as for a
+    drain: each brings ids into the table that the other must have looked at before it chose its own.
     """
     if state.epoch != claim.epoch or _other_topics(state, claim):
         return Fenced(state.epoch)
-    moved = {
-        at: known.next
-        for at, span in claim.spans.items()
-        if (known := state.partition(*at)) is not None and known.next != span.start
-    }
-    if moved:
-        return Superseded({at: moved.get(at, span.start) for at, span in claim.spans.items()})
-    for name, topic_id in claim.topic_ids.items():
-        changed = {
-            partition: _advance(state.partition(topic, partition), span)
-            for (topic, partition), span in claim.spans.items()
-            if topic == name
-        }
-        if changed:
-            state = state.with_partitions(name, topic_id, changed, claim.batch_id)
-    return Proceed(state)
+    standings = _standings(claim)
+    positions = {at: _position(state, at, begun) for at, (begun, _) in standings.items()}
+    if any((positions[at], state.deferred(*at)) != known for at, known in standings.items()):
+        return Superseded(positions)
+    return Proceed(_with_batch(state, claim) if isinstance(claim, Claim) else _with_drain(state, claim))
 
 
-def _other_topics(state: CommitState, claim: Claim) -> bool:
+def _standings(claim: Claim | Repayment) -> dict[LogPartition, tuple[Offset, tuple[LedgerEntry, ...]]]:
+    if isinstance(claim, Claim):
+        return {at: (span.start, span.ledger) for at, span in claim.spans.items()}
+    return {at: (part.next, part.ledger) for at, part in claim.parts.items()}
+
+
+def _position(state: CommitState, at: LogPartition, begun: Offset) -> Offset:
+    """Return where a partition stands; one that the table knows nothing of begins where its first batch does."""
+    known = state.partition(*at)
+    return known.next if known is not None else begun
+
+
+def _other_topics(state: CommitState, claim: Claim | Repayment) -> bool:
     return any(name in state.topics and state.topics[name].id != found for name, found in claim.topic_ids.items())
+
+
+def _with_batch(state: CommitState, claim: Claim) -> CommitState:
+    for (topic, partition), span in claim.spans.items():
+        changed = {partition: _advance(state.partition(topic, partition), span)}
+        state = state.with_partitions(topic, claim.topic_ids[topic], changed, claim.batch_id)
+        state = replace(state, open_ledger=with_deferred(state.open_ledger, span.deferred, span.own_from))
+    return state
 
 
 def _advance(known: PartitionState | None, span: Span) -> PartitionState:
@@ -240,17 +335,39 @@ def _advance(known: PartitionState | None, span: Span) -> PartitionState:
     )
 
 
-def judge(state: CommitState, claim: Claim) -> Outcome:
-    """Say what an attempt left behind, from the state of a head that was loaded after it."""
-    moving = {at: span for at, span in claim.spans.items() if span.end > span.start}
-    comparable = not isinstance(decide(state, claim), Fenced)
-    if comparable and all(_stands_at(state, at, span.end) for at, span in moving.items()):
+def _with_drain(state: CommitState, claim: Repayment) -> CommitState:
+    for (topic, partition), part in claim.parts.items():
+        before = state.topics[topic].partitions[partition]
+        after = replace(
+            before,
+            duplicates=before.duplicates + part.duplicates,
+            dead_letters=before.dead_letters + part.dead_letters,
+        )
+        state = state.with_partitions(topic, claim.topic_ids[topic], {partition: after}, claim.batch_id)
+        state = replace(state, open_ledger=without_paid(state.open_ledger, part.paid))
+    return state
+
+
+def judge(state: CommitState, claim: Claim | Repayment) -> Outcome:
+    """Say what an attempt left behind, from the state of a head that was loaded after it.
+
+    A batch of the same end that deferred something else is another one: its rows are not this one's.
+    """
+    verdict = decide(state, claim)
+    if not isinstance(verdict, Fenced) and all(
+        _position(state, at, Offset(-1)) == end and state.deferred(*at) == ledger
+        for at, (end, ledger) in _left_behind(claim).items()
+    ):
         return Outcome.LANDED
-    if isinstance(decide(state, claim), Proceed):
-        return Outcome.UNMOVED
-    return Outcome.SUPERSEDED
+    return Outcome.UNMOVED if isinstance(verdict, Proceed) else Outcome.SUPERSEDED
 
 
-def _stands_at(state: CommitState, at: LogPartition, offset: Offset) -> bool:
-    known = state.partition(*at)
-    return known is not None and known.next == offset
+def _left_behind(claim: Claim | Repayment) -> dict[LogPartition, tuple[Offset, tuple[LedgerEntry, ...]]]:
+    """Return where each partition that the claim moves stands once it is in."""
+    if isinstance(claim, Claim):
+        return {
+            at: (span.end, with_deferred(span.ledger, span.deferred, span.own_from))
+            for at, span in claim.spans.items()
+            if span.end > span.start
+        }
+    return {at: (part.next, without_paid(part.ledger, part.paid)) for at, part in claim.parts.items()}

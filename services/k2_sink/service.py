@@ -1,5 +1,7 @@
 """The sink's loop: read, decode, commit an interval's worth, and hand partitions over without losing or doubling a row.
 
+At each step it acts on the level of degradation: it defers by key, stands still, or pays back what was deferred.
+
 One thread does everything in turn; librdkafka fetches ahead in its own. Whatever fails and may heal is tried again with
 the batch held; whatever forbids going on ends the process with the way out in its last line.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
@@ -24,22 +26,28 @@ from k2_core.codec import BatchDecoder
 from k2_core.errors import RetryableError, SetupError
 from k2_core.health import Heartbeat
 from k2_core.kafka import KafkaAdmin
+from k2_core.policy.classes import Priority
 from k2_core.records import TRADES
 from k2_core.schemas import SchemaSource
 from k2_core.spec import Pipeline
-from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
-from k2_core.types import Offset, TopicId, TopicName
-from k2_sink.batch import Batch
+from k2_core.state import owed_records
+from k2_core.types import Level, Offset, Symbol
+from k2_sink.batch import Batch, Chunk
 from k2_sink.commit import Committed, TableWriter
-from k2_sink.consumer import LogReader, Ownership
+from k2_sink.consumer import CHUNK_RECORDS, LogReader, Ownership
 from k2_sink.deadletters import DeadLetterProducer
+from k2_sink.deadline import Deadline
 from k2_sink.dedup import SeenIds
-from k2_sink.files import FileWriter, sort_rows
+from k2_sink.deferral import Deferring, KeyClasses, defers_by_key
+from k2_sink.drain import DRAIN_RECORDS_PER_S, Drain, Taken
 from k2_sink.history import find_rows, held_ids
+from k2_sink.landing import Landing
+from k2_sink.ledger import to_drain
 from k2_sink.metrics import SinkMetrics
-from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, starting_positions
+from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, repayment, starting_positions
 from k2_sink.settings import SinkSettings
 from k2_sink.signals import CommitSignals
+from k2_sink.source import Source
 
 READ_TIMEOUT_S: Final = 0.1
 REREAD_AFTER_S: Final = 1.0
@@ -53,6 +61,8 @@ COMMIT_TIMES_PER_INTERVAL: Final = 2
 IDLE_LOOK_S: Final = 5.0
 """How often a sink without records looks at the table: after a rollback it has to read again what it had read."""
 _MAX_BACKOFF_S: Final = 10.0
+URGENT_SHARE: Final = 0.8
+"""Of the log's retention: what is owed for longer is brought in even under load, before it is removed."""
 LAST_SIGNAL_S: Final = 5.0
 """For the last commit's signal to be written at the end: who waits for lag 0 would wait for ever without it."""
 
@@ -70,6 +80,9 @@ class Parts:
     writer: TableWriter
     metrics: SinkMetrics
     heart: Heartbeat = field(default_factory=Heartbeat)
+    level: Callable[[], Level] = lambda: Level.NORMAL
+    priorities: Mapping[Symbol, Priority] = field(default_factory=dict)
+    drain_records_per_s: float = DRAIN_RECORDS_PER_S
 
 
 class Sink:
@@ -78,16 +91,26 @@ class Sink:
     Args:
         parts: What it works with.
         clock: Monotonic seconds.
+        utc_s: Seconds since 1970.
     """
 
-    def __init__(self, parts: Parts, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, parts: Parts, clock: Callable[[], float] = time.monotonic, utc_s: Callable[[], float] = time.time
+    ) -> None:
         self._parts = parts
         self._clock = clock
+        self._utc_s = utc_s
         self._spec = parts.pipeline.spec.sink
         self._cluster_id = parts.admin.cluster_id()
         self._epoch = 0
         self._look_at = 0.0
-        self._topic_ids = self._ensure_topics()
+        self._source = Source.open(parts.admin, parts.pipeline.trades_topics())
+        self._topic_ids = self._source.topic_ids
+        self._level = Level.NORMAL
+        self._classes = KeyClasses(parts.priorities)
+        self._drain = Drain(parts.settings, parts.pipeline.sink_group, parts.drain_records_per_s, clock)
+        self._drain_at = clock()
+        self._landing = Landing(parts.writer, self._spec.compression_level, parts.metrics, parts.heart)
         self._decoder = BatchDecoder(TRADES, parts.schemas.by_id)
         self._dead_letters = DeadLetterProducer(parts.settings)
         self._seen = SeenIds()
@@ -102,12 +125,6 @@ class Sink:
         ownership = Ownership(self._take, self._give_up, self._lose)
         self._reader = LogReader(parts.settings, parts.pipeline.sink_group, list(self._topic_ids), ownership)
 
-    def _ensure_topics(self) -> dict[TopicName, TopicId]:
-        wanted = self._parts.pipeline.trades_topics()
-        letters = {dead_letter_topic(topic): DEAD_LETTER_PARTITIONS for topic in wanted}
-        self._parts.admin.ensure_topics(wanted | letters)
-        return {name: topic_id for name, (topic_id, _) in self._parts.admin.describe_topics(wanted).items()}
-
     def run(self, stop: Event) -> None:
         """Work until told to stop, then read on to the end of the log, commit and leave the group.
 
@@ -119,8 +136,9 @@ class Sink:
                 self._step_or_reread(stop)
                 if self._parts.settings.sink_stop_at_end and self._at_end():
                     break
-            self._drain()
+            self._read_to_end()
         finally:
+            self._drain.close()
             self._reader.close()
             self._signals.flush(LAST_SIGNAL_S)
 
@@ -138,20 +156,31 @@ class Sink:
             self._reader.seek(self._batch.positions())
         else:
             self.trouble = None
+            self._pay_back()
 
-    def _step(self, stop: Event | _Deadline) -> None:
+    def _act_on(self, level: Level) -> Deferring | None:
+        """Take up a level, and return what is to be deferred at it."""
+        if level is not self._level:
+            _log.warning("level changed", extra={"from_level": int(self._level), "to_level": int(level)})
+            stood_still, self._level = self._level is Level.CIRCUIT_BREAK, level
+            self._parts.metrics.level.set(level)
+            self._reader.hold(held=level is Level.CIRCUIT_BREAK)
+            if stood_still:
+                self._reader.seek(self._batch.positions())
+        return Deferring(level, self._classes, self._now_ms()) if defers_by_key(level) else None
+
+    def _now_ms(self) -> int:
+        return int(self._utc_s() * 1000)
+
+    def _step(self, stop: Event | Deadline) -> None:
         self._parts.heart.beat()
+        deferring = self._act_on(self._parts.level())
         room = self._spec.commit_records - self._batch.rows
         with self._parts.metrics.stage("consume"):
-            read = self._reader.read(room, READ_TIMEOUT_S)
+            read = self._reader.read(room, READ_TIMEOUT_S, keys=deferring is not None)
         for chunk in read.chunks:
-            with self._parts.metrics.stage("decode"):
-                topic_id = self._topic_ids[chunk.topic]
-                letters = self._batch.add(chunk, self._decoder, topic_id, self._find_held)
-            self._dead_letters.send(letters)
+            self._add(self._batch, chunk, deferring)
             self._parts.metrics.records_read.inc(len(chunk.values))
-            for letter in letters:
-                self._parts.metrics.dead_letters.labels(letter.reason).inc()
         for at, end in read.ends.items():
             if self._batch.position(at) is not None:
                 self._batch.pass_to(at, end)
@@ -163,6 +192,61 @@ class Sink:
             self._commit(stop)
         elif self._first_record_at is None:
             self._look_for_recovery()
+
+    def _add(self, batch: Batch, chunk: Chunk, deferring: Deferring | None = None) -> None:
+        with self._parts.metrics.stage("decode"):
+            topic_id = self._topic_ids[chunk.topic]
+            letters = batch.add(chunk, self._decoder, topic_id, self._find_held, deferring)
+        self._dead_letters.send(letters)
+        for letter in letters:
+            self._parts.metrics.dead_letters.labels(letter.reason).inc()
+
+    def _pay_back(self) -> None:
+        """Read on in what is owed, and commit it once that is enough; a fault of this keeps nothing else from going on.
+
+        No batch is in hand at the commit: ids that are on their way would not be in the table to be compared with.
+        """
+        if (now := self._clock()) < self._drain_at:
+            return
+        urgent = {topic: self._now_ms() - int(URGENT_SHARE * age) for topic, age in self._source.retention_ms.items()}
+        limit = min(self._spec.commit_records, int(self._parts.drain_records_per_s * self._interval_s))
+        try:
+            enough = self._drain.gather(to_drain(self._batch.ledger(), self._level, urgent), max(limit, CHUNK_RECORDS))
+            drained = [one for one in self._drain.taken if one.end > one.entry.start]
+            if drained and self._batch.empty and (enough or self._drain.held_s() >= self._interval_s):
+                self._pay(drained)
+        except RetryableError as error:
+            _log.error("drain: will be tried again", extra={"error": str(error)})
+            self._drain.close()
+            self._drain_at = now + REREAD_AFTER_S
+
+    def _pay(self, drained: Sequence[Taken]) -> None:
+        self._parts.heart.beat()
+        batch_id, batch = uuid.uuid4().hex, Batch(TRADES, self._seen)
+        files: list[DataFile] = []
+        try:
+            for one in drained:
+                batch.begin_at((one.entry.topic, one.entry.partition), one.entry.start)
+                for chunk in one.chunks:
+                    self._add(batch, chunk)
+            files = self._landing.write(batch.table(), batch_id)
+            self._dead_letters.flush()
+            claim = repayment(self._claim(self._batch, batch_id), batch.spans(), [one.paid() for one in drained])
+            with self._parts.metrics.stage("commit"):
+                verdict = self._parts.writer.commit(claim, files)
+        except RetryableError:
+            self._landing.remove(files, batch_id)
+            self._begin(self._batch)
+            raise
+        self._drain.drop()
+        if isinstance(verdict, Committed):
+            self._parts.metrics.drained.inc(sum(one.records for one in drained))
+            self._landed("drained", batch, verdict)
+            self._begin(self._batch.following(verdict.state))
+        else:
+            self._landing.remove(files, batch_id)
+            _log.warning("another writer has changed the table: drain dropped", extra={"rows": batch.rows})
+            self._take_again()
 
     def _look_for_recovery(self) -> None:
         """Notice a recovery of the table while there is nothing to commit that would run into it."""
@@ -183,19 +267,21 @@ class Sink:
 
     def _at_end(self) -> bool:
         positions = self._batch.positions()
-        return bool(positions) and all(positions[at] >= end for at, end in self._stable_ends(positions).items())
+        if not positions or to_drain(self._batch.ledger(), self._level, {}):
+            return False
+        return all(positions[at] >= end for at, end in self._source.stable_ends(positions).items())
 
-    def _drain(self) -> None:
+    def _read_to_end(self) -> None:
         """Read on to where the log ended when this was asked, for as long as the settings allow, and commit."""
-        expired = _Deadline(self._clock() + self._parts.settings.sink_drain_timeout_s, self._clock)
+        expired = Deadline(self._clock() + self._parts.settings.sink_drain_timeout_s, self._clock)
         ends: Mapping[LogPartition, Offset] | None = None
-        while not expired.is_set() and (ends is None or self._before(ends)):
+        while not (expired.is_set() or self._level is Level.CIRCUIT_BREAK) and (ends is None or self._before(ends)):
             try:
-                ends = ends or self._stable_ends(self._batch.positions())
+                ends = ends or self._source.stable_ends(self._batch.positions())
                 if self._before(ends):
                     self._step(expired)
             except RetryableError as error:
-                _log.warning("drain: will be tried again", extra={"error": str(error)})
+                _log.warning("last read: will be tried again", extra={"error": str(error)})
                 self._reader.seek(self._batch.positions())
                 expired.wait(RETAKE_AFTER_S)
         self._commit(expired)
@@ -205,14 +291,7 @@ class Sink:
         positions = self._batch.positions()
         return any(positions[at] < end for at, end in ends.items() if at in positions)
 
-    def _stable_ends(self, owned: Mapping[LogPartition, Offset]) -> dict[LogPartition, Offset]:
-        ends: dict[LogPartition, Offset] = {}
-        for topic in self._topic_ids:
-            partitions = [partition for name, partition in owned if name == topic]
-            ends |= {(topic, at): end for at, end in self._parts.admin.stable_ends(topic, partitions).items()}
-        return ends
-
-    def _commit(self, stop: Event | _Deadline) -> None:
+    def _commit(self, stop: Event | Deadline) -> None:
         """Commit the batch, trying for as long as it takes; a stop gives it up unless it is about to be in."""
         backoff_s = 0.25
         files: list[DataFile] | None = None
@@ -221,7 +300,7 @@ class Sink:
             self._parts.heart.beat()
             try:
                 if files is None:
-                    files = self._write(batch_id)
+                    files = self._landing.write(self._batch.table(), batch_id)
                 self._dead_letters.flush()
                 self._finish(batch_id, files)
             except RetryableError as error:
@@ -234,52 +313,44 @@ class Sink:
                 self.trouble = None
                 return
 
-    def _write(self, batch_id: str) -> list[DataFile]:
-        with self._parts.metrics.stage("sort"):
-            groups = list(sort_rows(self._batch.table()))
-        writer = FileWriter(self._parts.writer.table, self._spec.compression_level)
-        files: list[DataFile] = []
-        try:
-            with self._parts.metrics.stage("write"):
-                for number, group in enumerate(groups):
-                    self._parts.heart.beat()
-                    files.append(writer.write(group, f"{batch_id}-{number:04d}"))
-        except RetryableError:
-            writer.delete([file.file_path for file in files])
-            raise
-        return files
-
     def _finish(self, batch_id: str, files: list[DataFile]) -> None:
         started = self._clock()
-        spans = self._batch.spans()
-        topics = {topic for topic, _ in spans}
-        ids = {name: self._topic_ids[name] for name in topics}
-        claim = Claim(self._cluster_id, ids, spans, batch_id, self._epoch)
+        claim = self._claim(self._batch, batch_id)
         with self._parts.metrics.stage("commit"):
             verdict = self._parts.writer.commit(claim, files)
         self._commit_s = self._clock() - started
         self._parts.metrics.commit_seconds.observe(self._commit_s)
         if isinstance(verdict, Committed):
-            self._committed()
+            self._committed(verdict)
         else:
             self._dropped(verdict, batch_id, files)
         slowest = COMMIT_TIMES_PER_INTERVAL * self._spec.replicas * self._commit_s
         self._interval_s = max(self._spec.commit_interval_seconds, slowest)
 
-    def _committed(self) -> None:
-        metrics, batch = self._parts.metrics, self._batch
-        self._table = self._parts.writer.table
-        self._seen.confirm()
-        metrics.commits.labels("committed").inc()
-        metrics.rows_committed.inc(batch.rows)
-        metrics.duplicates.inc(sum(span.duplicates for span in batch.spans().values()))
+    def _claim(self, batch: Batch, batch_id: str) -> Claim:
+        spans = batch.spans()
+        ids = {name: self._topic_ids[name] for name, _ in spans}
+        return Claim(self._cluster_id, ids, spans, batch_id, self._epoch)
+
+    def _committed(self, verdict: Committed) -> None:
+        batch = self._batch
+        self._landed("committed", batch, verdict)
+        self._parts.metrics.deferred.inc(batch.deferred)
         newest = pc.max(batch.table().column("event_time")).as_py()
         if newest is not None:
-            metrics.newest.set(newest.timestamp())
-        _log.info("committed", extra={"rows": batch.rows, "commit_s": round(self._commit_s, 4)})
-        positions = batch.positions()
-        self._signals.tell(positions, newest)
-        self._begin(positions)
+            self._parts.metrics.newest.set(newest.timestamp())
+        self._signals.tell(batch.positions(), newest)
+        self._begin(batch.following(verdict.state))
+
+    def _landed(self, outcome: str, batch: Batch, verdict: Committed) -> None:
+        self._table = self._parts.writer.table
+        self._seen.confirm()
+        metrics = self._parts.metrics
+        metrics.commits.labels(outcome).inc()
+        metrics.rows_committed.inc(batch.rows)
+        metrics.duplicates.inc(sum(span.duplicates for span in batch.spans().values()))
+        said = {"rows": batch.rows, "owed": owed_records(verdict.state.open_ledger)}
+        _log.info(outcome, extra=said | {"commit_s": round(self._commit_s, 4)})
 
     def _dropped(self, verdict: Superseded | Fenced, batch_id: str, files: list[DataFile]) -> None:
         """Another writer, or a person, has changed the table under the batch: read on from where it stands now."""
@@ -287,32 +358,35 @@ class Sink:
         self._parts.metrics.commits.labels("fenced" if recovered else "superseded").inc()
         why = "the table was recovered" if recovered else "another sink was faster"
         _log.warning(f"{why}: batch dropped", extra={"rows": self._batch.rows})
-        if not self._parts.writer.may_hold(batch_id):
-            paths = [file.file_path for file in files]
-            FileWriter(self._parts.writer.table, self._spec.compression_level).delete(paths)
+        self._landing.remove(files, batch_id)
         if isinstance(verdict, Fenced):
             self._take_again()
         else:
             self._remember()
-            self._begin(verdict.positions)
+            self._begin(Batch(TRADES, self._seen))
+            self._start_at(verdict.positions)
             self._reader.seek(verdict.positions)
 
     def _take_again(self) -> None:
         """Take everything that is owned over anew, as if it had been assigned just now."""
         owned = list(self._batch.positions())
-        self._begin({})
+        self._begin(Batch(TRADES, self._seen))
         try:
             self._reader.seek(self._take_once(owned))
         except RetryableError as error:
             raise SetupError(f"partitions could not be taken over after a recovery: {error}") from error
 
-    def _begin(self, positions: Mapping[LogPartition, Offset]) -> None:
+    def _begin(self, batch: Batch) -> None:
+        """Go on with an empty batch; whatever was on its way is in the table or dropped."""
         self._seen.drop_pending()
         self._dead_letters.drop()
-        self._batch = Batch(TRADES, self._seen)
-        for at, position in positions.items():
-            self._batch.start_at(at, position)
+        self._batch = batch
         self._first_record_at = None
+
+    def _start_at(self, positions: Mapping[LogPartition, Offset]) -> None:
+        """Begin partitions in the batch where the table stood when it was loaded last."""
+        for at, position in positions.items():
+            self._batch.start_at(at, position, self._parts.writer.state.deferred(*at))
 
     def _remember(self) -> None:
         """Learn from the table which ids it holds, at the head that was loaded last."""
@@ -335,18 +409,12 @@ class Sink:
 
     def _take_once(self, partitions: list[LogPartition]) -> Mapping[LogPartition, Offset]:
         table, state = self._parts.writer.load()
-        starts: dict[LogPartition, Offset] = {}
-        ends: dict[LogPartition, Offset] = {}
-        for topic in {topic for topic, _ in partitions}:
-            numbers = [number for name, number in partitions if name == topic]
-            starts |= {(topic, at): start for at, start in self._parts.admin.log_starts(topic, numbers).items()}
-            ends |= {(topic, at): end for at, end in self._parts.admin.stable_ends(topic, numbers).items()}
+        starts, ends = self._source.log_starts(partitions), self._source.stable_ends(partitions)
         positions = starting_positions(state, self._topic_ids, starts, ends)
         if not self._batch.positions():  # else what is owned already keeps its epoch, and is fenced if that is over
             self._epoch = state.epoch
         self._remember()
-        for at, position in positions.items():
-            self._batch.start_at(at, position)
+        self._start_at(positions)
         if (head := table.current_snapshot()) is not None:  # the last owner's signal may have died with it
             self._signals.tell(positions, None, datetime.fromtimestamp(head.timestamp_ms / 1000, tz=UTC))
         _log.info("partitions taken", extra={"partitions": len(partitions)})
@@ -354,17 +422,15 @@ class Sink:
 
     def _give_up(self, partitions: list[LogPartition]) -> None:
         """Commit what was read, once and without waiting; if that fails the next owner reads it again."""
-        self._commit(_Deadline(self._clock(), self._clock))
+        self._commit(Deadline(self._clock(), self._clock))
         self._lose(partitions)
 
     def _lose(self, partitions: list[LogPartition]) -> None:
         """Drop the batch; what stays owned is read again from where the table stands."""
         _log.info("partitions given up", extra={"partitions": len(partitions)})
-        spans = self._batch.spans()
-        kept = {at: span.start for at, span in spans.items() if at not in set(partitions)}
         dirty = not self._batch.empty
-        self._begin(kept)
-        if dirty and kept:
+        self._begin(self._batch.restarted(self._batch.positions().keys() - set(partitions)))
+        if dirty and (kept := self._batch.positions()):
             self._reader.seek(kept)
 
     def _observe(self) -> None:
@@ -373,21 +439,4 @@ class Sink:
         metrics.partitions.set(len(positions))
         metrics.unread.set(sum(max(0, end - positions[at]) for at, end in ends.items()))
         metrics.uncommitted.set(self._batch.rows)
-
-
-class _Deadline:
-    """Stands in for a stop event where waiting is bounded by a moment: it is set when the moment has passed."""
-
-    def __init__(self, deadline: float, clock: Callable[[], float]) -> None:
-        self._deadline = deadline
-        self._clock = clock
-
-    def is_set(self) -> bool:
-        """Return whether it is over."""
-        return self._clock() >= self._deadline
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait, and return whether it is over."""
-        left = self._deadline - self._clock()
-        time.sleep(max(0.0, min(timeout_s, left)))
-        return left <= timeout_s
+        metrics.show_ledger(self._batch.ledger(), self._now_ms())

@@ -88,7 +88,7 @@ def test_a_file_that_is_gone_is_exit_4(lake: Lake, pattern: str) -> None:
 
 
 def test_what_is_owed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    entry = LedgerEntry(TOPIC, Partition(3), Offset(2), Offset(6), ("BNBUSDT",), 2, "level 2 defers low")
+    entry = LedgerEntry(TOPIC, Partition(3), Offset(2), Offset(6), ("BNBUSDT",), 2, "level 2 defers low", 4)
     stands = PartitionState(Offset(6))
     account = Books((PartitionAccount(TOPIC, TOPIC_ID, Partition(3), stands, 2, 4, 0, 0),), foreign_rows=7)
     losses = (
@@ -98,7 +98,9 @@ def test_what_is_owed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     state = CommitState("cluster", open_ledger=(entry,), losses=losses)
     _print([], account, state, complete=False)
     text = capsys.readouterr().out
-    assert f"owed: {TOPIC}[3] offsets 2 to 6, BNBUSDT: level 2 defers low" in text
+    records = "4 records of BNBUSDT since 1970-01-01T00:00:00+00:00"
+    assert f"owed: {TOPIC}[3] offsets 2 to 6, {records}: level 2 defers low" in text
+    assert "NOT complete: 4 records are owed" in text
     assert "7 rows come from topics that the commit state does not know" in text
     assert f"lost: {TOPIC}[3] offsets 0 to 2: retention" in text
     assert f"lost: {TOPIC}[4] offsets 9 to an end that nobody knows: deleted" in text
@@ -114,6 +116,9 @@ def test_what_is_owed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
             "symbols": ["BNBUSDT"],
             "level": 2,
             "reason": "level 2 defers low",
+            "records": 4,
+            "since_ms": 0,
+            "oldest_ms": 0,
         }
     ]
 

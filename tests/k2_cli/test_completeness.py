@@ -156,7 +156,7 @@ def test_books_that_do_not_balance(rows: list[dict[str, Any]], said: CommitState
 
 
 def test_what_the_ledger_owes_is_deferred() -> None:
-    entry = LedgerEntry(TOPIC, Partition(3), Offset(2), Offset(6), ("BNBUSDT",), 2, "low deferred")
+    entry = LedgerEntry(TOPIC, Partition(3), Offset(2), Offset(6), ("BNBUSDT",), 2, "low deferred", 3)
     found = holdings([row(10, 0), row(11, 1), row(12, 3)])  # offset 3 of the range was of another symbol
     [account] = books(found, state(6, (entry,))).accounts
     assert account.deferred == 3

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_core.errors import StateError
-from k2_core.state import FORMAT, CommitState, LedgerEntry, Loss, PartitionState, TopicState
+from k2_core.state import FORMAT, CommitState, LedgerEntry, Loss, PartitionState, TopicState, owed_records
 from k2_core.types import Offset, Partition, TopicId, TopicName
 
 GOLDEN: Final = Path(__file__).parent.parent / "data" / "state_v1.json"
@@ -39,9 +39,12 @@ EXAMPLE: Final = CommitState(
             ("DOGEUSDT", "SHIBUSDT"),
             3,
             "unread 120000 records",
+            2750,
+            1764088369000,
+            1764088301500,
             "s3://lake/raw/1-30000.avro",
         ),
-        LedgerEntry(TRADES_TOPIC, Partition(0), Offset(1100), Offset(1200), ("DOGEUSDT",), 2, "unread 31 s"),
+        LedgerEntry(TRADES_TOPIC, Partition(0), Offset(1100), Offset(1200), ("DOGEUSDT",), 2, "unread 31 s", 12, 5, 4),
     ),
     batch_id="sink-0/42",
     epoch=2,
@@ -83,6 +86,9 @@ STATES = st.builds(
             symbols=st.lists(st.text(max_size=9), max_size=3).map(tuple),
             level=st.integers(0, 4),
             reason=st.text(max_size=20),
+            records=COUNTS,
+            since_ms=COUNTS,
+            oldest_ms=COUNTS,
             raw_file=st.none() | st.text(min_size=1, max_size=20),
         ),
         max_size=3,
@@ -179,6 +185,7 @@ class TestRefused:
             pytest.param(edited(topics={"t": {"id": "i", "next": [1]}}), id="next-as-list"),
             pytest.param(edited(open_ledger=[{}]), id="empty-entry"),
             pytest.param(edited(open_ledger=[1]), id="entry-as-number"),
+            pytest.param(edited(open_ledger=[EXAMPLE_ENTRY | {"symbols": [None]}]), id="symbol-null"),
             pytest.param(edited(cluster_id=None), id="no-cluster"),
             pytest.param(edited(epoch=None), id="no-epoch"),
         ],
@@ -204,6 +211,7 @@ class TestRefused:
             pytest.param({"epoch": "2"}, id="epoch-as-text"),
             pytest.param({"open_ledger": [EXAMPLE_ENTRY | {"to": "9"}]}, id="range-as-text"),
             pytest.param({"open_ledger": [EXAMPLE_ENTRY | {"level": None}]}, id="level-null"),
+            pytest.param({"open_ledger": [EXAMPLE_ENTRY | {"records": -1}]}, id="records-below-0"),
         ],
     )
     def test_numbers_that_are_none(self, changes: dict[str, Any]) -> None:
@@ -244,3 +252,6 @@ class TestAccount:
     def test_deferred_entries_of_one_partition(self) -> None:
         assert EXAMPLE.deferred(TRADES_TOPIC, Partition(0)) == (EXAMPLE.open_ledger[1],)
         assert EXAMPLE.deferred(QUOTES_TOPIC, Partition(0)) == ()
+
+    def test_what_entries_owe_are_their_records_not_their_offsets(self) -> None:
+        assert owed_records(EXAMPLE.open_ledger) == 2762

@@ -282,7 +282,7 @@ def test_snapshots_and_tables_say_what_is_stored(world: World, api: Api) -> None
 def test_what_the_ledger_owes_is_read_from_the_log(world: World, api: Api) -> None:
     records = make_records("BTCUSDT", 1, 30, BASE)
     [*_, last] = world.produce(records)
-    entry = LedgerEntry(world.topic, last.partition, Offset(10), Offset(30), ("BTCUSDT",), 2, "load")
+    entry = LedgerEntry(world.topic, last.partition, Offset(10), Offset(30), ("BTCUSDT",), 2, "load", 20)
     commit(world, api, deferred=[entry])
     world.produce(make_records("BTCUSDT", 31, 5, BASE + timedelta(seconds=1)))
 

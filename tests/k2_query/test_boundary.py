@@ -87,7 +87,7 @@ def test_an_unknown_partition_is_owed_from_where_the_log_began_before_the_snapsh
 def test_what_the_ledger_owes(
     log: LogBounds, raw_file: str | None, readable: list[LogRange], missing: list[Missing]
 ) -> None:
-    entry = LedgerEntry(TOPIC, Partition(0), Offset(10), Offset(30), ("ETHUSDT",), 2, "load", raw_file)
+    entry = LedgerEntry(TOPIC, Partition(0), Offset(10), Offset(30), ("ETHUSDT",), 2, "load", 20, raw_file=raw_file)
     plan = make_plan(state_of(40, 50, ledger=(entry,)), log, [TOPIC])
     assert [owed.range for owed in plan.ledger] == readable
     assert all(owed.symbols == ("ETHUSDT",) for owed in plan.ledger)
@@ -95,7 +95,7 @@ def test_what_the_ledger_owes(
 
 
 def test_an_entry_of_a_topic_that_is_gone_is_missing() -> None:
-    entry = LedgerEntry(TopicName("old"), Partition(0), Offset(1), Offset(2), ("X",), 2, "load")
+    entry = LedgerEntry(TopicName("old"), Partition(0), Offset(1), Offset(2), ("X",), 2, "load", 1)
     state = replace(state_of(40, 50), open_ledger=(entry,))
     assert (
         gap(LogPartition(TopicName("old"), Partition(0)), 1, 2, boundary.NO_TOPIC)

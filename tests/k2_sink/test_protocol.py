@@ -8,14 +8,17 @@ from dataclasses import replace
 import pytest
 
 from k2_core.errors import StateError
-from k2_core.state import CommitState, PartitionState, TopicState
+from k2_core.state import CommitState, LedgerEntry, PartitionState, TopicState
 from k2_core.types import Offset, Partition, SnapshotId, TopicId, TopicName
+from k2_sink.ledger import Paid
 from k2_sink.protocol import (
     Claim,
+    Drained,
     Fenced,
     Head,
     Outcome,
     Proceed,
+    Repayment,
     Span,
     Superseded,
     current_state,
@@ -45,6 +48,17 @@ def claim(
 ) -> Claim:
     taken = {at(n): Span(Offset(start), Offset(end), **counts) for n, (start, end) in spans.items()}
     return Claim("cluster", {TOPIC: topic_id}, taken, "batch-1", epoch)
+
+
+def owed(start: int, end: int, *symbols: str, records: int = 1, partition: int = 0) -> LedgerEntry:
+    return LedgerEntry(TOPIC, Partition(partition), Offset(start), Offset(end), symbols, 2, "load", records)
+
+
+def drain(
+    position: int, ledger: tuple[LedgerEntry, ...], *paid: Paid, epoch: int = 0, topic_id: TopicId = TOPIC_ID
+) -> Repayment:
+    part = Drained(Offset(position), ledger, paid, duplicates=1, dead_letters=2)
+    return Repayment("cluster", {TOPIC: topic_id}, {at(0): part}, "drain-1", epoch)
 
 
 def head(
@@ -195,3 +209,72 @@ def test_a_batch_of_a_topic_that_was_made_again_is_fenced() -> None:
     assert decide(state({0: 5}), claim({0: (5, 9)}, topic_id=again)) == Fenced(0)
     assert judge(state({0: 9}), claim({0: (5, 9)}, topic_id=again)) is Outcome.SUPERSEDED
     assert isinstance(decide(CommitState("cluster"), claim({0: (5, 9)}, topic_id=again)), Proceed)
+
+
+def test_what_is_deferred_is_owed_from_the_commit_that_passes_it() -> None:
+    foreign = owed(0, 3, "B", partition=1)
+    before = replace(state({0: 5, 1: 7}), open_ledger=(foreign,))
+    taken = {at(0): Span(Offset(5), Offset(9), deferred=(owed(5, 9, "A", records=2),))}
+    verdict = decide(before, Claim("cluster", {TOPIC: TOPIC_ID}, taken, "batch-1"))
+    assert isinstance(verdict, Proceed)
+    assert verdict.state.open_ledger == (foreign, owed(5, 9, "A", records=2))
+    assert verdict.state.partition(*at(0)) == PartitionState(Offset(9))
+
+
+def test_a_batch_that_did_not_know_of_a_drain_is_superseded() -> None:
+    span = Span(Offset(5), Offset(9), ledger=(owed(0, 3, "A"),))
+    unaware = Claim("cluster", {TOPIC: TOPIC_ID}, {at(0): span}, "batch-1")
+    assert decide(state({0: 5}), unaware) == Superseded({at(0): Offset(5)})
+    assert judge(state({0: 9}), unaware) is Outcome.SUPERSEDED
+
+
+def test_a_batch_of_the_same_end_that_deferred_is_not_this_one() -> None:
+    deferred = replace(state({0: 9}), open_ledger=(owed(5, 9, "A"),))
+    assert judge(deferred, claim({0: (5, 9)})) is Outcome.SUPERSEDED
+    assert judge(state({0: 9}), claim({0: (5, 9)})) is Outcome.LANDED
+
+
+def test_a_drain_takes_its_entry_off_and_counts_what_became_no_row() -> None:
+    ledger = (owed(0, 3, "A", records=2), owed(3, 5, "B"))
+    foreign = owed(0, 3, "B", partition=1)
+    before = replace(state({0: 5, 1: 7}), open_ledger=(ledger[0], foreign, ledger[1]))
+    claimed = drain(5, ledger, Paid(ledger[0], Offset(2), 1))
+    verdict = decide(before, claimed)
+    assert isinstance(verdict, Proceed)
+    assert verdict.state.open_ledger == (owed(2, 3, "A"), foreign, ledger[1])
+    assert verdict.state.partition(*at(0)) == PartitionState(Offset(5), duplicates=1, dead_letters=2)
+    assert verdict.state.batch_id == "drain-1"
+    assert judge(before, claimed) is Outcome.UNMOVED
+    assert judge(verdict.state, claimed) is Outcome.LANDED
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        pytest.param(replace(state({0: 6}), open_ledger=(owed(0, 3, "A"),)), id="a batch was faster"),
+        pytest.param(state({0: 5}), id="another drain was faster"),
+        pytest.param(replace(state({0: 5}), open_ledger=(owed(1, 3, "A"),)), id="another drain took a part"),
+    ],
+)
+def test_a_drain_beside_another_writer_is_superseded(moved: CommitState) -> None:
+    entry = owed(0, 3, "A")
+    unaware = drain(5, (entry,), Paid(entry, Offset(2), 1))
+    assert isinstance(decide(moved, unaware), Superseded)
+    assert judge(moved, unaware) is Outcome.SUPERSEDED
+
+
+def test_a_drain_of_another_epoch_or_topic_is_fenced() -> None:
+    entry = owed(0, 3, "A")
+    stands = replace(state({0: 5}), open_ledger=(entry,), epoch=1)
+    assert decide(stands, drain(5, (entry,), Paid(entry, Offset(3), 1))) == Fenced(1)
+    again = drain(5, (entry,), Paid(entry, Offset(3), 1), epoch=1, topic_id=TopicId("made-again"))
+    assert decide(stands, again) == Fenced(1)
+    assert judge(replace(state({0: 5}), epoch=1), again) is Outcome.SUPERSEDED
+
+
+def test_a_log_that_lost_something_owed_is_refused_with_the_way_out() -> None:
+    lost = replace(state({0: 9}), open_ledger=(owed(2, 6, "A", records=3),))
+    starts, ends = {at(0): Offset(3)}, {at(0): Offset(9)}
+    with pytest.raises(StateError, match=rf"\[2, 6\) of which 3 records are owed.*`k2 adopt-topic {TOPIC}`"):
+        starting_positions(lost, {TOPIC: TOPIC_ID}, starts, ends)
+    assert starting_positions(lost, {TOPIC: TOPIC_ID}, {at(0): Offset(2)}, ends) == {at(0): 9}

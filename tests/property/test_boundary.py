@@ -93,7 +93,7 @@ class Model:
             taken = self.log[at][start:end]
             owed = [one for one in taken if one.record["symbol"] == deferred]
             if owed:
-                entry = LedgerEntry(TOPIC, at, Offset(start), Offset(end), (str(deferred),), 2, "load")
+                entry = LedgerEntry(TOPIC, at, Offset(start), Offset(end), (str(deferred),), 2, "load", len(owed))
                 self.state = replace(self.state, open_ledger=(*self.state.open_ledger, entry))
             self._store_rows([one for one in taken if one not in owed])
         self.state = self.state.with_partitions(TOPIC, TOPIC_ID, changed, "batch")

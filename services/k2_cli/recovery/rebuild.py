@@ -7,12 +7,12 @@ result balances (see `k2_core.state`), so that `k2 audit` proves it; what cannot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from k2_cli.completeness import Held, Position
 from k2_core.errors import SpecError, StateError
 from k2_core.intervals import IntervalSet
-from k2_core.state import LOG_START, CommitState, Loss, PartitionState, TopicState
+from k2_core.state import LOG_START, CommitState, LedgerEntry, Loss, PartitionState, TopicState, owed_records
 from k2_core.types import Offset, Partition, TopicId, TopicName
 
 Partitions = Mapping[Partition, PartitionState]
@@ -20,11 +20,19 @@ Partitions = Mapping[Partition, PartitionState]
 
 @dataclass(frozen=True, slots=True)
 class TopicNow:
-    """A topic as the brokers describe it: its id, and where each partition starts and stably ends."""
+    """A topic as the brokers describe it: its id, and where each partition starts and stably ends.
+
+    Args:
+        id: Of the topic.
+        starts: The first offset that each partition still has.
+        ends: Its last stable offset.
+        left: The records that are left of ledger entries which the log has in part only, see `cut_entries`.
+    """
 
     id: TopicId
     starts: Mapping[Partition, Offset]
     ends: Mapping[Partition, Offset]
+    left: Mapping[LedgerEntry, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +104,8 @@ def _balanced(
     for partition in sorted({*known, *held}):
         where = f"topic {name} partition {partition}"
         rows = held.get(partition, Held())
-        ledger = state.deferred(name, partition) if state is not None else ()
-        owed = IntervalSet.of_ranges([(entry.start, entry.end) for entry in ledger]).minus(rows.numbers)
-        found[partition] = _account(where, known.get(partition), rows, len(owed))
+        owed = owed_records(state.deferred(name, partition)) if state is not None else 0
+        found[partition] = _account(where, known.get(partition), rows, owed)
     return found
 
 
@@ -130,15 +137,15 @@ def with_topic(state: CommitState, name: TopicName, now: TopicNow, reason: str) 
 
     Raises:
         SpecError: The state knows no such topic.
-        StateError: The log ends before `next`, or ranges of a topic that is gone are still owed.
+        StateError: The log ends before `next`.
     """
     known = state.topics.get(name)
     if known is None:
         raise SpecError("TOPIC", repr(name), f"one that the table has rows of: {', '.join(sorted(state.topics))}")
     if known.id == now.id:
-        return _past_retention(state, name, known, now, reason)
-    if any(entry.topic == name for entry in state.open_ledger):
-        raise StateError(f"topic {name}: found ranges of the topic that is gone in the ledger, expected none owed")
+        return _past_retention(_without_lost_entries(state, name, now, reason), name, now, reason)
+    state = _forgiven(state, {entry: None for entry in state.open_ledger if entry.topic == name}, reason)
+    known = state.topics[name]
     losses = [Loss(name, known.id, at, one.next, None, reason) for at, one in sorted(known.partitions.items())]
     fresh = {at: _begun(start) for at, start in now.starts.items()}
     losses += [Loss(name, now.id, at, LOG_START, start, reason) for at, start in sorted(now.starts.items()) if start]
@@ -150,7 +157,44 @@ def _begun(start: Offset) -> PartitionState:
     return PartitionState(start, LOG_START, lost=start)
 
 
-def _past_retention(state: CommitState, name: TopicName, known: TopicState, now: TopicNow, reason: str) -> CommitState:
+def cut_entries(state: CommitState, name: TopicName, now: TopicNow) -> dict[LedgerEntry, Offset]:
+    """Return the topic's open ledger entries that the log has in part only, with where what is left of each begins.
+
+    How many records are left can only be counted in the log: the caller does, for `TopicNow.left`.
+    """
+    starts = {entry: now.starts.get(entry.partition, entry.start) for entry in state.open_ledger if entry.topic == name}
+    return {entry: start for entry, start in starts.items() if entry.start < start < entry.end}
+
+
+def _without_lost_entries(state: CommitState, name: TopicName, now: TopicNow, reason: str) -> CommitState:
+    changed: dict[LedgerEntry, LedgerEntry | None] = {
+        entry: replace(entry, start=start, records=now.left[entry]) if now.left[entry] else None
+        for entry, start in cut_entries(state, name, now).items()
+    }
+    gone = [one for one in state.open_ledger if one.topic == name and one.end <= now.starts.get(one.partition, 0)]
+    return _forgiven(state, {**changed, **dict.fromkeys(gone)}, reason)
+
+
+def _forgiven(state: CommitState, changed: Mapping[LedgerEntry, LedgerEntry | None], reason: str) -> CommitState:
+    """Return the state with ledger entries replaced by what is left of them; the records between are lost."""
+    for entry, left in changed.items():
+        topic = state.topics[entry.topic]
+        known = topic.partitions[entry.partition]
+        lost = entry.records - (left.records if left is not None else 0)
+        partitions = {**topic.partitions, entry.partition: replace(known, lost=known.lost + lost)}
+        end = left.start if left is not None else entry.end
+        loss = Loss(entry.topic, topic.id, entry.partition, entry.start, end, f"{reason}: {lost} deferred records")
+        state = replace(
+            state,
+            topics={**state.topics, entry.topic: replace(topic, partitions=partitions)},
+            losses=(*state.losses, loss),
+        )
+    ledger = [changed.get(entry, entry) for entry in state.open_ledger]
+    return replace(state, open_ledger=tuple(entry for entry in ledger if entry is not None)) if changed else state
+
+
+def _past_retention(state: CommitState, name: TopicName, now: TopicNow, reason: str) -> CommitState:
+    known = state.topics[name]
     changed: dict[Partition, PartitionState] = {}
     losses: list[Loss] = []
     for partition, one in sorted(known.partitions.items()):

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, TopicPartition
 
 from k2_core.config import ServiceSettings
 from k2_core.controller.lag import LogPartition, PartitionLag, partition_lags, wanted_ages
+from k2_core.errors import SetupError
 from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.sink_report import SinkReport, newest
 from k2_core.spec import Pipeline
@@ -102,8 +103,16 @@ class Looker:
 
     def _retention_s(self, topics: Iterable[TopicName]) -> float | None:
         if time.monotonic() - self._retention[0] >= RETENTION_EVERY_S:
-            self._retention = time.monotonic(), self._admin.retention_s(topics)
+            self._retention = time.monotonic(), self._shortest_retention_s(topics)
         return self._retention[1]
+
+    def _shortest_retention_s(self, topics: Iterable[TopicName]) -> float | None:
+        try:
+            kept_ms = self._admin.retention_ms(topics).values()
+        except SetupError as error:  # policy: then no outage budget is known, and nothing else suffers
+            _log.warning("retention: not known", extra={"error": str(error)})
+            return None
+        return min((one / 1000 for one in kept_ms), default=None)
 
     def close(self) -> None:
         """Leave Kafka."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from k2_cli.completeness import Held
-from k2_cli.recovery.rebuild import Rows, TopicNow, balanced, from_rows, next_epoch, restored, with_topic
+from k2_cli.recovery.rebuild import Rows, TopicNow, balanced, cut_entries, from_rows, next_epoch, restored, with_topic
 from k2_core.errors import SpecError, StateError
 from k2_core.intervals import IntervalSet
 from k2_core.state import CommitState, LedgerEntry, Loss, PartitionState, TopicState
@@ -37,6 +37,10 @@ def at(position: int, origin: int = 0, **counts: int) -> PartitionState:
 def now(topic_id: TopicId, *bounds: tuple[int, int]) -> TopicNow:
     starts = {Partition(number): Offset(start) for number, (start, _) in enumerate(bounds)}
     return TopicNow(topic_id, starts, {Partition(number): Offset(end) for number, (_, end) in enumerate(bounds)})
+
+
+def owed(start: int, end: int, records: int) -> LedgerEntry:
+    return LedgerEntry(T, Partition(0), Offset(start), Offset(end), ("X",), 2, "level 2", records)
 
 
 class TestFromRows:
@@ -69,7 +73,7 @@ class TestBalanced:
         assert balanced(before, Rows({}, {})) == before
 
     def test_what_the_ledger_owes_is_no_hole(self) -> None:
-        entry = LedgerEntry(T, Partition(0), Offset(2), Offset(6), ("X",), 2, "level 2")
+        entry = LedgerEntry(T, Partition(0), Offset(2), Offset(6), ("X",), 2, "level 2", 3)
         before = replace(state({0: at(8)}), open_ledger=(entry,))
         assert balanced(before, rows({("old", 0): held((0, 2), (5, 8))})) == before
 
@@ -117,10 +121,29 @@ class TestWithTopic:
         with pytest.raises(SpecError, match=f"found 'x', expected one that the table has rows of: {T}"):
             with_topic(state({0: at(7)}), TopicName("x"), now(OLD, (0, 6)), "why")
 
-    def test_what_a_gone_topic_still_owes_is_refused(self) -> None:
-        entry = LedgerEntry(T, Partition(0), Offset(2), Offset(6), ("X",), 2, "level 2")
-        with pytest.raises(StateError, match="in the ledger, expected none owed"):
-            with_topic(replace(state({0: at(8)}), open_ledger=(entry,)), T, now(NEW, (0, 6)), "why")
+    def test_what_a_gone_topic_still_owes_is_lost_with_it(self) -> None:
+        entry, other = owed(2, 6, records=3), replace(owed(2, 6, records=3), topic=TopicName("other"))
+        before = replace(state({0: at(8)}), open_ledger=(entry, other))
+        found = with_topic(before, T, now(NEW, (0, 6)), "why")
+        assert found.topics[T].former == {OLD: {Partition(0): at(8, lost=3)}}
+        assert found.open_ledger == (other,)
+        assert found.losses[0] == Loss(T, OLD, Partition(0), Offset(2), Offset(6), "why: 3 deferred records")
+
+    def test_of_an_entry_that_retention_cut_what_is_left_is_owed(self) -> None:
+        gone, cut, whole = owed(1, 4, records=2), owed(4, 9, records=4), owed(9, 12, records=3)
+        before = replace(state({0: at(12)}), open_ledger=(gone, cut, whole))
+        bounds = now(OLD, (6, 20))
+        assert cut_entries(before, T, bounds) == {cut: 6}
+        found = with_topic(before, T, replace(bounds, left={cut: 1}), "why")
+        assert found.open_ledger == (owed(6, 9, records=1), whole)
+        assert found.topics[T].partitions == {Partition(0): at(12, lost=5)}
+        assert [(loss.start, loss.end) for loss in found.losses] == [(4, 6), (1, 4)]
+
+    def test_an_entry_of_which_no_record_is_left_is_gone(self) -> None:
+        cut = owed(4, 9, records=4)
+        before = replace(state({0: at(12)}), open_ledger=(cut,))
+        found = with_topic(before, T, replace(now(OLD, (6, 20)), left={cut: 0}), "why")
+        assert (found.open_ledger, found.topics[T].partitions) == ((), {Partition(0): at(12, lost=4)})
 
 
 class TestRestored:

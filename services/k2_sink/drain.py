@@ -1,0 +1,252 @@
+"""Reads ranges of the log again that a level deferred, and keeps what is owed of them until it can be committed.
+
+A thin reader beside the sink's own, without offsets of its own. What to read is said by `k2_sink.ledger`. Called by the
+sink's loop between its steps; what it holds may be dropped at any time, as the ledger in the table still has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from k2_core.config import ServiceSettings
+from k2_core.errors import StateError
+from k2_core.intervals import Bools
+from k2_core.kafka import client_config
+from k2_core.state import LedgerEntry
+from k2_core.types import Offset
+from k2_sink.batch import Chunk
+from k2_sink.consumer import CHUNK_RECORDS, to_chunk, translated
+from k2_sink.ledger import Paid
+from k2_sink.protocol import adopt_topic
+
+DRAIN_RECORDS_PER_S: Final = 20_000
+"""A fifth of what one core takes in: what was put off comes back in minutes, and what comes in now does not wait."""
+PASSED_OVER_COST: Final = 0.1
+"""What a record that is not owed costs of the rate: it is fetched and its key looked at, and that is all."""
+_BURST_S: Final = 1.0
+_FETCH_BYTES: Final = 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Taken:
+    """What was read of one entry so far: `chunks` hold what is owed of its offsets before `end`."""
+
+    entry: LedgerEntry
+    end: Offset
+    chunks: list[Chunk] = field(default_factory=list)
+    records: int = 0
+    oldest_ms: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether all of the entry was read."""
+        return self.end >= self.entry.end
+
+    def add(self, owed: Chunk) -> None:
+        """Keep what is owed of what was read."""
+        if len(owed.values):
+            self.chunks.append(replace(owed, keys=None))
+            self.records += len(owed.values)
+
+    def paid(self) -> Paid:
+        """Return what a commit takes off the ledger.
+
+        Raises:
+            StateError: All of the range was read, and did not hold what is owed.
+        """
+        entry = self.entry
+        if self.records > entry.records or (self.done and self.records != entry.records):
+            raise StateError(
+                f"topic {entry.topic} partition {entry.partition}: found {self.records} records of "
+                f"{', '.join(entry.symbols)} in offsets [{entry.start}, {self.end}), expected the {entry.records} that "
+                f"are owed to the table. To record what is lost, and go on: `{adopt_topic(entry.topic)}`"
+            )
+        return Paid(entry, self.end, self.records, self.oldest_ms)
+
+
+class RangeReader:
+    """Reads one ledger entry's range at a time.
+
+    Args:
+        settings: Where Kafka is.
+        group: One that may be named; it is never joined.
+    """
+
+    def __init__(self, settings: ServiceSettings, group: str) -> None:
+        self._consumer = Consumer(
+            client_config(
+                settings,
+                group_id=group,  # the client wants one
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="error",
+                enable_partition_eof=True,  # a range may end in markers
+                isolation_level="read_committed",
+                fetch_queue_backoff_ms=5,
+                fetch_message_max_bytes=_FETCH_BYTES,
+                queued_max_messages_kbytes=8 * 1024,
+            ),
+            logger=_log,
+        )
+
+    def begin(self, taken: Taken) -> None:
+        """Go where an entry was read to."""
+        self._consumer.assign([TopicPartition(taken.entry.topic, taken.entry.partition, taken.end)])
+
+    def read(self, taken: Taken, max_records: int, timeout_s: float = 0.0) -> tuple[int, int]:
+        """Read on, and return how many records that brought, and how many others were passed over.
+
+        Raises:
+            StateError: The log no longer holds what is owed.
+            KafkaUnavailableError: Kafka says so in place of a record.
+        """
+        entry, messages = taken.entry, []
+        end = taken.end
+        for message in self._consumer.consume(min(max_records, CHUNK_RECORDS), timeout_s):
+            fault = message.error()
+            if fault is None:
+                messages.append(message)
+            elif fault.code() != KafkaError._PARTITION_EOF:
+                raise translated((entry.topic, entry.partition), fault)
+            elif message.partition() == entry.partition:
+                end = max(end, Offset(message.offset() or 0))
+        taken_before = taken.records
+        if messages:
+            chunk = to_chunk(entry.topic, messages, keys=True)
+            end = max(end, Offset(int(chunk.offsets[-1]) + 1))
+            taken.oldest_ms = max(0, messages[-1].timestamp()[1])
+            taken.add(chunk.where(_owed(chunk, taken)))
+        taken.end = min(end, entry.end)
+        return taken.records - taken_before, len(messages) - (taken.records - taken_before)
+
+    def close(self) -> None:
+        """Let go of Kafka."""
+        self._consumer.close()
+
+
+def _owed(chunk: Chunk, taken: Taken) -> Bools:
+    keys = {symbol.encode() for symbol in taken.entry.symbols}
+    named = np.fromiter(map(keys.__contains__, chunk.keys or ()), dtype=np.bool_, count=len(chunk.values))
+    inside: Bools = (chunk.offsets >= taken.end) & (chunk.offsets < taken.entry.end)
+    return named & inside
+
+
+class Drain:
+    """Gathers what is owed, at a bounded rate, until there is enough for a commit.
+
+    Args:
+        settings: Where Kafka is.
+        group: See `RangeReader`.
+        records_per_s: The bound.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        group: str,
+        records_per_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._rate = records_per_s
+        self._clock = clock
+        self._budget = 0.0
+        self._budget_at = clock()
+        self._reader: RangeReader | None = None
+        self._begun_at: float | None = None
+        self._reading: Taken | None = None
+        self.taken: list[Taken] = []
+
+    @property
+    def records(self) -> int:
+        """Records that are in hand."""
+        return sum(one.records for one in self.taken)
+
+    def gather(self, entries: Sequence[LedgerEntry], max_records: int) -> bool:
+        """Read on for a moment, without waiting.
+
+        Args:
+            entries: What is to be read, in this order; what is in hand of others is dropped.
+            max_records: In hand, at most.
+
+        Raises:
+            StateError: The log no longer holds what is owed.
+            KafkaUnavailableError: Kafka says so in place of a record.
+
+        Returns:
+            Whether it is time to commit what is in hand: there is no more to read, or room for no more.
+        """
+        if not entries:
+            self.close()
+            return False
+        self._rebase(entries)
+        current = self._current(entries)
+        room = min(self._allowed(), max_records - self.records)
+        if current is not None and room > 0 and self._reader is not None:
+            brought, passed_over = self._reader.read(current, room)
+            self._budget -= brought + PASSED_OVER_COST * passed_over
+        exhausted = len(self.taken) == len(entries) and self.taken[-1].done
+        return exhausted or self.records >= max_records
+
+    def held_s(self) -> float:
+        """Return for how long the oldest of what is in hand has been."""
+        return 0.0 if self._begun_at is None else self._clock() - self._begun_at
+
+    def _rebase(self, entries: Sequence[LedgerEntry]) -> None:
+        """Follow entries that grew at their ends meanwhile; drop everything if they changed in another way."""
+        for number, one in enumerate(self.taken):
+            entry = entries[number] if number < len(entries) else None
+            if entry is None or _identity(entry) != _identity(one.entry) or entry.end < one.entry.end:
+                self.drop()
+                return
+            if entry.end != one.entry.end and one is self._reading:
+                self._reading = None  # the reader may be past the former end, with what lies there not kept
+            one.entry = entry
+
+    def _current(self, entries: Sequence[LedgerEntry]) -> Taken | None:
+        """Return what to read on with: the last one begun or, once that is done, the next."""
+        if not self.taken or self.taken[-1].done:
+            if len(self.taken) == len(entries):
+                return None
+            entry = entries[len(self.taken)]
+            self.taken.append(Taken(entry, entry.start))
+            self._begun_at = self._clock() if self._begun_at is None else self._begun_at
+        if self._reading is not self.taken[-1]:
+            self._reading = self.taken[-1]
+            self._reader = self._reader or RangeReader(self._settings, self._group)
+            self._reader.begin(self._reading)
+        return self._reading
+
+    def _allowed(self) -> int:
+        now = self._clock()
+        self._budget = min(self._budget + (now - self._budget_at) * self._rate, self._rate * _BURST_S)
+        self._budget_at = now
+        return int(self._budget)
+
+    def drop(self) -> None:
+        """Forget what is in hand: it is committed, or the ledger has it still."""
+        self.taken = []
+        self._begun_at = None
+        self._reading = None
+
+    def close(self) -> None:
+        """Forget what is in hand, and let go of Kafka."""
+        self.drop()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def _identity(entry: LedgerEntry) -> tuple[object, ...]:
+    return entry.topic, entry.partition, entry.start, entry.symbols
