@@ -29,7 +29,7 @@ class SinkReport:
         own_level: To which it has raised itself, or NORMAL.
         accepted: Records that it has read and taken in since it started.
         shed: Records that it has read and only entered in the ledger since it started.
-        memory_ratio: Resident memory as a share of its limit.
+        memory_ratio: Resident memory as a share of its limit; None if it cannot be known.
         failing: Whether what it last tried with catalog or warehouse failed.
         commit_s: How long commits take, the slowest of the last ones; None before the first.
         deferred: Records in the open ledger ranges of its partitions.
@@ -42,7 +42,7 @@ class SinkReport:
     own_level: Level = Level.NORMAL
     accepted: int = 0
     shed: int = 0
-    memory_ratio: float = 0.0
+    memory_ratio: float | None = None
     failing: bool = False
     commit_s: float | None = None
     deferred: int = 0
@@ -81,13 +81,13 @@ def newest(reports: Iterable[SinkReport | None]) -> dict[str, SinkReport]:
 
 def _sound(report: SinkReport) -> bool:
     counts = (report.accepted, report.shed, report.deferred)
-    ratios = (report.memory_ratio, 0.0 if report.commit_s is None else report.commit_s)
+    figures = [figure for figure in (report.memory_ratio, report.commit_s) if figure is not None]
     return (
         isinstance(report.at, datetime)
         and isinstance(report.sink, str)
         and isinstance(report.failing, bool)
         and all(type(count) is int and count >= 0 for count in counts)
-        and all(isinstance(ratio, int | float) and ratio >= 0 for ratio in ratios)
+        and all(isinstance(figure, int | float) and figure >= 0 for figure in figures)
     )
 
 

@@ -50,7 +50,7 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         shed_per_s=shed,
         unread_records=lag.unread,
         oldest_unread_age_s=lag.unread_age_s,
-        memory_ratio=max((report.memory_ratio for report in fresh), default=0.0) if told else None,
+        memory_ratio=_memory_ratio(fresh) if told else None,
         downstream_failing=any(report.failing for report in fresh) if told else None,
         deferred_records=sum(report.deferred for report in owing),
         replicas=executor.replicas,
@@ -64,6 +64,11 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         retention_s=look.retention_s,
         service_level=max((report.own_level for report in fresh), default=Level.NORMAL),
     )
+
+
+def _memory_ratio(fresh: Sequence[SinkReport]) -> float | None:
+    known = [report.memory_ratio for report in fresh if report.memory_ratio is not None]
+    return None if len(known) < len(fresh) else max(known, default=0.0)
 
 
 def _elapsed_s(before: Look | None, look: Look) -> float | None:

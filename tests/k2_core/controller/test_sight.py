@@ -98,6 +98,10 @@ class TestSinks:
         assert (found.memory_ratio, found.downstream_failing) == (None, None)
         assert found.ready_replicas == 0
 
+    def test_memory_that_one_of_them_does_not_know_is_not_known(self) -> None:
+        found = observe(None, look(members=2, reports=[report("a/1"), report("b/1", memory_ratio=None)]), RUNS)
+        assert found.memory_ratio is None
+
     def test_no_members_use_no_memory_and_fail_at_nothing(self) -> None:
         old = [report(at=AT - timedelta(minutes=1), memory_ratio=0.9, failing=True, own_level=Level.AGGRESSIVE)]
         found = observe(None, look(members=0, reports=old), RUNS)
