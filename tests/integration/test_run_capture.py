@@ -12,11 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,25 +25,17 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
-from k2_cli.stack import ports
 from support.captures import capture_files
 from support.cli import k2
+from support.running import ROOT, TIMEOUT_S, Running, descendants_of, nothing_is_left_of, run
 
 pytestmark = [pytest.mark.kafka]
 
-ROOT = Path(__file__).parents[2]
-RUN: Path = ROOT / "hack" / "run"
-TIMEOUT_S = 150.0
 KEYS = ["received", "produced", "committed", "duplicates", "missing", "dead_lettered", "wall_s", "messages_per_s"]
 KEYS += ["freshness_p99_s"]
 
 Values = tuple[str, str, Decimal, Decimal, str, int]
 """Message id, symbol, price, quantity, side, exchange time in us."""
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(RUN), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd="/")
 
 
 def trades_in(files: list[Path]) -> list[Values]:
@@ -77,19 +67,6 @@ def trades_of(folder: Path) -> list[Values]:
     times = rows.column("exchange_timestamp").cast(pa.int64()).to_pylist()
     columns = [rows.column(name).to_pylist() for name in ("message_id", "symbol", "price", "quantity", "side")]
     return list(zip(*columns, times, strict=True))
-
-
-def descendants_of(folder: Path) -> list[str]:
-    """Processes that work on this folder: the JVM and the services have it in their command or environment."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        try:
-            told = " ".join(process.info["cmdline"] or []) + " ".join(process.environ().values()) + process.cwd()
-        except psutil.Error:
-            continue
-        if str(folder) in told and process.pid != os.getpid():
-            found.append(f"{process.pid} {process.info['cmdline']}")
-    return found
 
 
 @pytest.mark.captures
@@ -181,58 +158,6 @@ def test_a_bad_pipeline_file_is_one_line_and_exit_2(tmp_path: Path, text: str, s
     assert not (tmp_path / "k2").exists()
 
 
-@dataclass
-class Running:
-    """A `k2 up` that goes on."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-    port: int
-    stderr: Path
-    stdout: Path
-    children: list[psutil.Process] = field(default_factory=list)
-
-    def said(self) -> str:
-        return self.stdout.read_text() + self.stderr.read_text()
-
-    def until(self, condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.1)
-
-    def rows(self) -> int:
-        answer = k2("tables", "--json", "--dir", self.folder)
-        return sum(table["rows"] for table in answer.document["tables"]) if answer.code == 0 else 0
-
-    def end(self, number: signal.Signals) -> int:
-        self.children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(number)
-        return self.process.wait(TIMEOUT_S)
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    started: list[Running] = []
-
-    def start_run(*options: object) -> Running:
-        number, port = len(started), ports.find_free(str(tmp_path))
-        out, err = tmp_path / f"out{number}", tmp_path / f"err{number}"
-        arguments = ["--dir", tmp_path / "k2", "--port", port, *options]
-        with out.open("w") as stdout, err.open("w") as stderr:
-            command = [str(RUN), *map(str, arguments)]
-            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, text=True, cwd="/", process_group=0)
-        started.append(Running(process, tmp_path / "k2", port, err, out))
-        return started[-1]
-
-    yield start_run
-    for running in started:
-        if running.process.poll() is None:
-            running.process.kill()
-        running.process.wait()
-
-
 def commands_answer_while_it_runs(running: Running) -> None:
     folder = running.folder
     status = k2("status", "--json", "--dir", folder)
@@ -260,15 +185,6 @@ def commands_answer_while_it_runs(running: Running) -> None:
     taken = k2("up", "-f", ROOT / "manifests" / "pipeline.yaml", "--port", running.port, "--dir", f"{folder}-2")
     assert taken.code == 3
     assert f"port {running.port} is in use by process" in taken.err
-
-
-def nothing_is_left_of(running: Running) -> None:
-    assert running.children
-    assert not [child for child in running.children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert not descendants_of(running.folder)
-    assert ports.is_free(running.port)
-    assert ports.is_free(int((running.folder / "kafka" / "port").read_text()))
-    assert not (running.folder / "run.json").exists()
 
 
 def test_it_runs_until_ctrl_c_then_goes_on_restarts_what_dies_and_stops_before_the_disk_is_full(
