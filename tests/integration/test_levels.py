@@ -1,0 +1,145 @@
+"""A pipeline under pressure, from `hack/run`: levels rise, what is deferred comes back, sinks come, nothing is lost.
+
+The exchange's ids are contiguous, so that the audit's proof is the oracle: every id of every symbol, each once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.cli import k2
+from support.running import ROOT, Running, nothing_is_left_of
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+
+RATE = 1_500
+PRIORITIES = {"BTCUSDT": "critical", "ETHUSDT": "normal", "BNBUSDT": "low"}
+LEVELS = {
+    "soft": {"enterUnreadRecords": 1_000},
+    "graceful": {"enterUnreadRecords": 2_000},
+    "aggressive": {"enterUnreadRecords": 1_000_000},
+    "circuitBreak": {"enterUnreadRecords": 2_000_000},
+}
+
+
+def pipeline(folder: Path, **more: Any) -> Path:
+    """The project's own pipeline file, with levels that a test can reach and dwells that it can wait for."""
+    document = yaml.safe_load((ROOT / "manifests" / "pipeline.yaml").read_text())
+    document["spec"]["sink"]["commitIntervalSeconds"] = 1
+    document["spec"]["degradation"] = {
+        "mode": "Auto",
+        "levels": LEVELS,
+        "dwellUpSeconds": 1,
+        "dwellDownSeconds": 2,
+        "rebalanceGraceSeconds": 0,
+    }
+    document["spec"] |= more
+    file = folder / "pipeline.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+def level_of(running: Running) -> dict[str, Any]:
+    answer = k2("level", "--json", "--dir", running.folder)
+    return answer.document if answer.code == 0 else {"level": None, "command": None, "decision": None}
+
+
+def sinks_of(running: Running) -> dict[str, int]:
+    answer = k2("status", "--json", "--dir", running.folder)
+    processes = answer.document["processes"] if answer.out else []
+    return {one["name"]: one["pid"] for one in processes if one["name"].startswith("sink-")}
+
+
+def audit_of(running: Running) -> dict[str, Any]:
+    return dict(k2("audit", "--json", "--dir", running.folder).document)
+
+
+@contextmanager
+def slowed(running: Running) -> Iterator[None]:
+    """Let the sink run for a tenth of the time only, in turns that its reports outlive."""
+    over = threading.Event()
+    pid = sinks_of(running)["sink-0"]
+
+    def slow() -> None:
+        while not over.is_set():
+            os.kill(pid, signal.SIGSTOP)
+            over.wait(2.7)
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    running = start("-f", pipeline(tmp_path), "--synthetic", "--rate", RATE)
+    running.until(lambda: running.rows() > 0 and level_of(running)["command"] is not None)
+    with slowed(running):
+        running.until(lambda: level_of(running)["level"] >= 2)
+        decision = level_of(running)["decision"]
+        assert decision["level"]["why"] in {"FirstCrossing", "FurtherCrossing", "Forecast"}
+        assert decision["seen"]["unread_records"] > 1_000
+    running.until(lambda: level_of(running)["level"] == 0)
+
+    def held(level: int) -> None:
+        answer = k2("level", "--set", level, "--for", "10m", "--reason", "a drill", "--json", "--dir", running.folder)
+        assert (answer.code, answer.document["level"]) == (0, level), answer.err
+
+    held(3)
+    running.until(lambda: set(owed_symbols(running)) == {"ETHUSDT", "BNBUSDT"})
+    query = k2("query", "BNBUSDT", "--limit", 5, "--json", "--dir", running.folder)
+    assert query.document["meta"]["complete"] is True
+    before = running.rows()
+    running.until(lambda: running.rows() > before)  # the critical symbol goes on
+    held(4)
+    time.sleep(2)
+    standing = running.rows()
+    time.sleep(3)
+    assert running.rows() == standing
+    assert k2("level", "--clear", "--reason", "over", "--dir", running.folder).code == 0
+    running.until(lambda: level_of(running)["level"] == 0 and not audit_of(running)["open_ledger"])
+    assert running.end(signal.SIGINT) == 0, running.said()
+    nothing_is_left_of(running)
+    proof = audit_of(running)
+    assert proof["complete"] is True, proof["symbols"]
+    assert not proof["open_ledger"]
+    assert {day["symbol"] for day in proof["symbols"]} == set(PRIORITIES)
+    assert all(at["balanced"] for at in proof["partitions"])
+
+
+def owed_symbols(running: Running) -> list[str]:
+    return [symbol for entry in audit_of(running)["open_ledger"] for symbol in entry["symbols"]]
+
+
+def test_sinks_come_with_a_backlog_and_go_without_loss(start: Callable[..., Running], tmp_path: Path) -> None:
+    scaling = {"mode": "Auto", "minReplicas": 1, "maxReplicas": 3, "assumedPerSecond": RATE // 2, "settleSeconds": 1}
+    running = start("-f", pipeline(tmp_path, scaling=scaling), "--synthetic", "--rate", RATE)
+    running.until(lambda: running.rows() > 0)
+    running.until(lambda: len(sinks_of(running)) == 3)
+    for name, pid in sinks_of(running).items():
+        if name == "sink-0":
+            os.kill(pid, signal.SIGKILL)
+    before = running.rows()
+    running.until(lambda: running.rows() > before and len(sinks_of(running)) == 3)
+    assert running.end(signal.SIGINT) == 0, running.said()
+    nothing_is_left_of(running)
+    proof = audit_of(running)
+    assert proof["complete"] is True, proof["symbols"]
+    assert all(at["balanced"] for at in proof["partitions"])
