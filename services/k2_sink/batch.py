@@ -190,6 +190,10 @@ class Batch:
         """Return the read position of each partition that it owns."""
         return {at: account.end for at, account in self._accounts.items()}
 
+    def before(self, ends: Mapping[LogPartition, Offset]) -> bool:
+        """Return whether a partition that it owns has not been read up to its end."""
+        return any(account.end < ends[at] for at, account in self._accounts.items() if at in ends)
+
     def table(self) -> pa.Table:
         """Return the rows in the table's Arrow form, in the order of reading."""
         return pa.concat_tables(self._tables) if self._tables else self.record_type.table_schema.empty_table()

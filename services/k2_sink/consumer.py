@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -172,7 +172,7 @@ class LogReader:
         except KafkaException as error:  # a missing signal is not a missing row: the next second tries again
             _log.warning("group offsets were not written", extra={"error": str(error)})
 
-    def known_ends(self, owned: Sequence[LogPartition]) -> dict[LogPartition, Offset]:
+    def known_ends(self, owned: Iterable[LogPartition]) -> dict[LogPartition, Offset]:
         """Return the ends that the last fetches told of, without asking anybody; unknown ones are left out."""
         ends = {}
         for topic, partition in owned:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,16 +20,19 @@ from k2_core.errors import StateError
 from k2_core.intervals import Bools
 from k2_core.kafka import client_config
 from k2_core.state import LedgerEntry
-from k2_core.types import Offset
+from k2_core.types import Level, Offset, TopicName
 from k2_sink.batch import Chunk
 from k2_sink.consumer import CHUNK_RECORDS, to_chunk, translated
-from k2_sink.ledger import Paid
+from k2_sink.ledger import Paid, to_drain
 from k2_sink.protocol import adopt_topic
 
 DRAIN_RECORDS_PER_S: Final = 20_000
 """A fifth of what one core takes in: what was put off comes back in minutes, and what comes in now does not wait."""
 PASSED_OVER_COST: Final = 0.1
 """What a record that is not owed costs of the rate: it is fetched and its key looked at, and that is all."""
+URGENT_SHARE: Final = 0.8
+"""Of the log's retention: what is owed for longer is brought in even under load, before it is removed."""
+REST_S: Final = 1.0
 _BURST_S: Final = 1.0
 _FETCH_BYTES: Final = 1024 * 1024
 
@@ -140,72 +143,103 @@ def _owed(chunk: Chunk, taken: Taken) -> Bools:
     return named & inside
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a drain.
+
+    Args:
+        records_per_s: That it takes out of the log.
+        commit_records: In hand, at most.
+        retention_ms: For how long topics keep records, where that is known.
+    """
+
+    records_per_s: float
+    commit_records: int
+    retention_ms: Mapping[TopicName, int]
+
+    def urgent_before_ms(self, now_ms: int) -> dict[TopicName, int]:
+        """Return for each topic the time in the log before which what is owed cannot wait any longer."""
+        return {topic: now_ms - int(URGENT_SHARE * age_ms) for topic, age_ms in self.retention_ms.items()}
+
+    def in_hand(self, interval_s: float) -> int:
+        """Return how many records one commit is to bring at most: those of an interval."""
+        return max(CHUNK_RECORDS, min(self.commit_records, int(self.records_per_s * interval_s)))
+
+
 class Drain:
     """Gathers what is owed, at a bounded rate, until there is enough for a commit.
 
     Args:
-        settings: Where Kafka is.
-        group: See `RangeReader`.
-        records_per_s: The bound.
+        open_reader: Makes a reader; called when there is something to read.
+        limits: What bounds it.
         clock: Monotonic seconds.
+        utc_s: Seconds since 1970.
     """
 
     def __init__(
         self,
-        settings: ServiceSettings,
-        group: str,
-        records_per_s: float,
+        open_reader: Callable[[], RangeReader],
+        limits: Limits,
         clock: Callable[[], float] = time.monotonic,
+        utc_s: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings
-        self._group = group
-        self._rate = records_per_s
+        self._open_reader = open_reader
+        self._limits = limits
         self._clock = clock
+        self._utc_s = utc_s
         self._budget = 0.0
         self._budget_at = clock()
+        self._rest_until = clock()
         self._reader: RangeReader | None = None
-        self._begun_at: float | None = None
+        self._begun_at = 0.0
         self._reading: Taken | None = None
-        self.taken: list[Taken] = []
+        self._taken: list[Taken] = []
 
-    @property
-    def records(self) -> int:
-        """Records that are in hand."""
-        return sum(one.records for one in self.taken)
-
-    def gather(self, entries: Sequence[LedgerEntry], max_records: int) -> bool:
+    def step(self, owed: Sequence[LedgerEntry], level: Level, interval_s: float) -> list[Taken]:
         """Read on for a moment, without waiting.
 
         Args:
-            entries: What is to be read, in this order; what is in hand of others is dropped.
-            max_records: In hand, at most.
+            owed: What the table owes of the partitions that are owned.
+            level: The present one.
+            interval_s: Between commits, about.
 
         Raises:
             StateError: The log no longer holds what is owed.
             KafkaUnavailableError: Kafka says so in place of a record.
 
         Returns:
-            Whether it is time to commit what is in hand: there is no more to read, or room for no more.
+            What is to be committed now, as it is enough, or an interval's worth; nothing if there is time yet.
         """
+        if self._clock() < self._rest_until:
+            return []
+        entries = to_drain(owed, level, self._limits.urgent_before_ms(int(self._utc_s() * 1000)))
         if not entries:
             self.close()
-            return False
+            return []
         self._rebase(entries)
+        in_hand = self._limits.in_hand(interval_s)
         current = self._current(entries)
-        room = min(self._allowed(), max_records - self.records)
+        room = min(self._allowed(), in_hand - self._records)
         if current is not None and room > 0 and self._reader is not None:
             brought, passed_over = self._reader.read(current, room)
             self._budget -= brought + PASSED_OVER_COST * passed_over
-        exhausted = len(self.taken) == len(entries) and self.taken[-1].done
-        return exhausted or self.records >= max_records
+        exhausted = len(self._taken) == len(entries) and self._taken[-1].done
+        if exhausted or self._records >= in_hand or self._clock() - self._begun_at >= interval_s:
+            return [one for one in self._taken if one.end > one.entry.start]
+        return []
 
-    def held_s(self) -> float:
-        """Return for how long the oldest of what is in hand has been."""
-        return 0.0 if self._begun_at is None else self._clock() - self._begun_at
+    @property
+    def _records(self) -> int:
+        return sum(one.records for one in self._taken)
+
+    def rest(self) -> None:
+        """Begin anew after a while."""
+        self.close()
+        self._rest_until = self._clock() + REST_S
 
     def _rebase(self, entries: Sequence[LedgerEntry]) -> None:
         """Follow entries that grew at their ends meanwhile; drop everything if they changed in another way."""
-        for number, one in enumerate(self.taken):
+        for number, one in enumerate(self._taken):
             entry = entries[number] if number < len(entries) else None
             if entry is None or _identity(entry) != _identity(one.entry) or entry.end < one.entry.end:
                 self.drop()
@@ -216,28 +250,27 @@ class Drain:
 
     def _current(self, entries: Sequence[LedgerEntry]) -> Taken | None:
         """Return what to read on with: the last one begun or, once that is done, the next."""
-        if not self.taken or self.taken[-1].done:
-            if len(self.taken) == len(entries):
+        if not self._taken or self._taken[-1].done:
+            if len(self._taken) == len(entries):
                 return None
-            entry = entries[len(self.taken)]
-            self.taken.append(Taken(entry, entry.start))
-            self._begun_at = self._clock() if self._begun_at is None else self._begun_at
-        if self._reading is not self.taken[-1]:
-            self._reading = self.taken[-1]
-            self._reader = self._reader or RangeReader(self._settings, self._group)
+            entry = entries[len(self._taken)]
+            self._taken.append(Taken(entry, entry.start))
+            self._begun_at = self._begun_at if len(self._taken) > 1 else self._clock()
+        if self._reading is not self._taken[-1]:
+            self._reading = self._taken[-1]
+            self._reader = self._reader or self._open_reader()
             self._reader.begin(self._reading)
         return self._reading
 
     def _allowed(self) -> int:
-        now = self._clock()
-        self._budget = min(self._budget + (now - self._budget_at) * self._rate, self._rate * _BURST_S)
+        now, rate = self._clock(), self._limits.records_per_s
+        self._budget = min(self._budget + (now - self._budget_at) * rate, rate * _BURST_S)
         self._budget_at = now
         return int(self._budget)
 
     def drop(self) -> None:
         """Forget what is in hand: it is committed, or the ledger has it still."""
-        self.taken = []
-        self._begun_at = None
+        self._taken = []
         self._reading = None
 
     def close(self) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from k2_core.metrics import LATENCY_BUCKETS_S
-from k2_core.state import LedgerEntry, owed_records
+from k2_core.state import owed_records
+from k2_core.types import Offset
+from k2_sink.batch import Batch
+from k2_sink.protocol import LogPartition
 
 
 class SinkMetrics:
@@ -49,13 +52,18 @@ class SinkMetrics:
             "k2_degradation_level", "The level of degradation that this service acts on, 0 to 4", registry=registry
         )
 
-    def show_ledger(self, owed: Sequence[LedgerEntry], now_ms: int) -> None:
-        """Show what is owed.
+    def show(self, batch: Batch, ends: Mapping[LogPartition, Offset], now_ms: int) -> None:
+        """Show where a sink stands.
 
         Args:
-            owed: The open entries of the partitions that are owned.
+            batch: In hand.
+            ends: Of the partitions that it owns, as far as they are known.
             now_ms: UTC milliseconds.
         """
+        positions, owed = batch.positions(), batch.ledger()
+        self.partitions.set(len(positions))
+        self.unread.set(sum(max(0, end - positions[at]) for at, end in ends.items()))
+        self.uncommitted.set(batch.rows)
         self.ledger_records.set(owed_records(owed))
         self.ledger_entries.set(len(owed))
         oldest_ms = min((entry.oldest_ms for entry in owed), default=now_ms)

@@ -2,8 +2,8 @@
 
 At each step it acts on the level of degradation: it defers by key, stands still, or pays back what was deferred.
 
-One thread does everything in turn; librdkafka fetches ahead in its own. Whatever fails and may heal is tried again with
-the batch held; whatever forbids going on ends the process with the way out in its last line.
+One thread does everything in turn; librdkafka fetches ahead in its own. What fails and may heal is tried again with the
+batch held; what forbids going on ends the process with the way out in its last line.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -24,28 +24,22 @@ from pyiceberg.table import Table
 
 from k2_core.codec import BatchDecoder
 from k2_core.errors import RetryableError, SetupError
-from k2_core.health import Heartbeat
-from k2_core.kafka import KafkaAdmin
-from k2_core.policy.classes import Priority
 from k2_core.records import TRADES
-from k2_core.schemas import SchemaSource
-from k2_core.spec import Pipeline
 from k2_core.state import owed_records
-from k2_core.types import Level, Offset, Symbol
+from k2_core.types import Level, Offset
 from k2_sink.batch import Batch, Chunk
-from k2_sink.commit import Committed, TableWriter
-from k2_sink.consumer import CHUNK_RECORDS, LogReader, Ownership
+from k2_sink.commit import Committed
+from k2_sink.consumer import LogReader, Ownership
 from k2_sink.deadletters import DeadLetterProducer
 from k2_sink.deadline import Deadline
 from k2_sink.dedup import SeenIds
 from k2_sink.deferral import Deferring, KeyClasses, defers_by_key
-from k2_sink.drain import DRAIN_RECORDS_PER_S, Drain, Taken
+from k2_sink.drain import Drain, Limits, RangeReader, Taken
 from k2_sink.history import find_rows, held_ids
 from k2_sink.landing import Landing
 from k2_sink.ledger import to_drain
-from k2_sink.metrics import SinkMetrics
+from k2_sink.parts import Parts
 from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, repayment, starting_positions
-from k2_sink.settings import SinkSettings
 from k2_sink.signals import CommitSignals
 from k2_sink.source import Source
 
@@ -61,28 +55,12 @@ COMMIT_TIMES_PER_INTERVAL: Final = 2
 IDLE_LOOK_S: Final = 5.0
 """How often a sink without records looks at the table: after a rollback it has to read again what it had read."""
 _MAX_BACKOFF_S: Final = 10.0
-URGENT_SHARE: Final = 0.8
-"""Of the log's retention: what is owed for longer is brought in even under load, before it is removed."""
 LAST_SIGNAL_S: Final = 5.0
 """For the last commit's signal to be written at the end: who waits for lag 0 would wait for ever without it."""
 
+__all__ = ["Parts", "Sink"]
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the sink works with, each made by `__main__` or by a test."""
-
-    settings: SinkSettings
-    pipeline: Pipeline
-    schemas: SchemaSource
-    admin: KafkaAdmin
-    writer: TableWriter
-    metrics: SinkMetrics
-    heart: Heartbeat = field(default_factory=Heartbeat)
-    level: Callable[[], Level] = lambda: Level.NORMAL
-    priorities: Mapping[Symbol, Priority] = field(default_factory=dict)
-    drain_records_per_s: float = DRAIN_RECORDS_PER_S
 
 
 class Sink:
@@ -108,8 +86,8 @@ class Sink:
         self._topic_ids = self._source.topic_ids
         self._level = Level.NORMAL
         self._classes = KeyClasses(parts.priorities)
-        self._drain = Drain(parts.settings, parts.pipeline.sink_group, parts.drain_records_per_s, clock)
-        self._drain_at = clock()
+        limits = Limits(parts.drain_records_per_s, self._spec.commit_records, self._source.retention_ms)
+        self._drain = Drain(partial(RangeReader, parts.settings, parts.pipeline.sink_group), limits, clock, utc_s)
         self._landing = Landing(parts.writer, self._spec.compression_level, parts.metrics, parts.heart)
         self._decoder = BatchDecoder(TRADES, parts.schemas.by_id)
         self._dead_letters = DeadLetterProducer(parts.settings)
@@ -187,7 +165,7 @@ class Sink:
         if self._first_record_at is None and not self._batch.empty:
             self._first_record_at = self._clock()
         self._reader.write_offsets(self._batch.positions())
-        self._observe()
+        self._parts.metrics.show(self._batch, self._reader.known_ends(self._batch.positions()), self._now_ms())
         if self._due():
             self._commit(stop)
         elif self._first_record_at is None:
@@ -206,19 +184,13 @@ class Sink:
 
         No batch is in hand at the commit: ids that are on their way would not be in the table to be compared with.
         """
-        if (now := self._clock()) < self._drain_at:
-            return
-        urgent = {topic: self._now_ms() - int(URGENT_SHARE * age) for topic, age in self._source.retention_ms.items()}
-        limit = min(self._spec.commit_records, int(self._parts.drain_records_per_s * self._interval_s))
         try:
-            enough = self._drain.gather(to_drain(self._batch.ledger(), self._level, urgent), max(limit, CHUNK_RECORDS))
-            drained = [one for one in self._drain.taken if one.end > one.entry.start]
-            if drained and self._batch.empty and (enough or self._drain.held_s() >= self._interval_s):
+            drained = self._drain.step(self._batch.ledger(), self._level, self._interval_s)
+            if drained and self._batch.empty:
                 self._pay(drained)
         except RetryableError as error:
             _log.error("drain: will be tried again", extra={"error": str(error)})
-            self._drain.close()
-            self._drain_at = now + REREAD_AFTER_S
+            self._drain.rest()
 
     def _pay(self, drained: Sequence[Taken]) -> None:
         self._parts.heart.beat()
@@ -269,27 +241,23 @@ class Sink:
         positions = self._batch.positions()
         if not positions or to_drain(self._batch.ledger(), self._level, {}):
             return False
-        return all(positions[at] >= end for at, end in self._source.stable_ends(positions).items())
+        return not self._batch.before(self._source.stable_ends(positions))
 
     def _read_to_end(self) -> None:
         """Read on to where the log ended when this was asked, for as long as the settings allow, and commit."""
         expired = Deadline(self._clock() + self._parts.settings.sink_drain_timeout_s, self._clock)
         ends: Mapping[LogPartition, Offset] | None = None
-        while not (expired.is_set() or self._level is Level.CIRCUIT_BREAK) and (ends is None or self._before(ends)):
+        while not (expired.is_set() or self._level is Level.CIRCUIT_BREAK):
             try:
                 ends = ends or self._source.stable_ends(self._batch.positions())
-                if self._before(ends):
-                    self._step(expired)
+                if not self._batch.before(ends):
+                    break
+                self._step(expired)
             except RetryableError as error:
                 _log.warning("last read: will be tried again", extra={"error": str(error)})
                 self._reader.seek(self._batch.positions())
                 expired.wait(RETAKE_AFTER_S)
         self._commit(expired)
-
-    def _before(self, ends: Mapping[LogPartition, Offset]) -> bool:
-        """Return whether a partition that is still owned has not been read to its end."""
-        positions = self._batch.positions()
-        return any(positions[at] < end for at, end in ends.items() if at in positions)
 
     def _commit(self, stop: Event | Deadline) -> None:
         """Commit the batch, trying for as long as it takes; a stop gives it up unless it is about to be in."""
@@ -334,7 +302,7 @@ class Sink:
 
     def _committed(self, verdict: Committed) -> None:
         batch = self._batch
-        self._landed("committed", batch, verdict)
+        self._landed("committed", batch, verdict, commit_s=round(self._commit_s, 4))
         self._parts.metrics.deferred.inc(batch.deferred)
         newest = pc.max(batch.table().column("event_time")).as_py()
         if newest is not None:
@@ -342,15 +310,14 @@ class Sink:
         self._signals.tell(batch.positions(), newest)
         self._begin(batch.following(verdict.state))
 
-    def _landed(self, outcome: str, batch: Batch, verdict: Committed) -> None:
+    def _landed(self, outcome: str, batch: Batch, verdict: Committed, **said: float) -> None:
         self._table = self._parts.writer.table
         self._seen.confirm()
         metrics = self._parts.metrics
         metrics.commits.labels(outcome).inc()
         metrics.rows_committed.inc(batch.rows)
         metrics.duplicates.inc(sum(span.duplicates for span in batch.spans().values()))
-        said = {"rows": batch.rows, "owed": owed_records(verdict.state.open_ledger)}
-        _log.info(outcome, extra=said | {"commit_s": round(self._commit_s, 4)})
+        _log.info(outcome, extra={"rows": batch.rows, "owed": owed_records(verdict.state.open_ledger), **said})
 
     def _dropped(self, verdict: Superseded | Fenced, batch_id: str, files: list[DataFile]) -> None:
         """Another writer, or a person, has changed the table under the batch: read on from where it stands now."""
@@ -432,11 +399,3 @@ class Sink:
         self._begin(self._batch.restarted(self._batch.positions().keys() - set(partitions)))
         if dirty and (kept := self._batch.positions()):
             self._reader.seek(kept)
-
-    def _observe(self) -> None:
-        metrics, positions = self._parts.metrics, self._batch.positions()
-        ends = self._reader.known_ends(list(positions))
-        metrics.partitions.set(len(positions))
-        metrics.unread.set(sum(max(0, end - positions[at]) for at, end in ends.items()))
-        metrics.uncommitted.set(self._batch.rows)
-        metrics.show_ledger(self._batch.ledger(), self._now_ms())

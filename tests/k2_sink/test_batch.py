@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -10,14 +11,17 @@ import pytest
 
 from k2_core.codec import BatchDecoder
 from k2_core.errors import StorageUnavailableError
+from k2_core.policy.classes import Priority
 from k2_core.records import TRADES
 from k2_core.schemas import PackagedSchemas
-from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_core.state import CommitState, LedgerEntry
+from k2_core.types import Level, Offset, Partition, Symbol, TopicId, TopicName
 from k2_sink.batch import CONFLICT_REASON, Batch, Chunk, DeadLetter
 from k2_sink.dedup import SeenIds
+from k2_sink.deferral import Deferring, KeyClasses
 from k2_sink.protocol import Span
 from support.lake import by_message_id, records_of, table_form
-from support.records import encode, make_trades
+from support.records import Record, encode, make_trades
 
 TOPIC = TopicName("market.crypto.trades.binance")
 NOTHING_HELD = TRADES.table_schema.empty_table()
@@ -181,3 +185,67 @@ def test_a_chunk_that_could_not_be_taken_is_taken_whole_the_next_time() -> None:
     add(batch, chunk([*values[1:], values[0]], 1), table_form(trades[:1]))
     assert records_of(batch.table()) == trades[1:]
     assert span(batch) == Span(Offset(1), Offset(6), duplicates=1)
+
+
+AGGRESSIVE = Deferring(Level.AGGRESSIVE, KeyClasses({Symbol("BTCUSDT"): Priority.CRITICAL}), 1_000)
+
+
+def defer(batch: Batch, trades: list[Record], first_offset: int = 0, deferring: Deferring = AGGRESSIVE) -> None:
+    values = chunk([encode(trade) for trade in trades], first_offset)
+    keyed = replace(values, keys=[trade["symbol"].encode() for trade in trades], first_ms={0: 55})
+    decoder = BatchDecoder(TRADES, PackagedSchemas().by_id)
+    assert batch.add(keyed, decoder, TopicId("topic-id"), lambda _: NOTHING_HELD, deferring) == []
+
+
+def entry(start: int, end: int, records: int, *symbols: str) -> LedgerEntry:
+    at = (TOPIC, Partition(0), Offset(start), Offset(end))
+    return LedgerEntry(*at, symbols, 3, "level 3 defers low and normal", records, 1_000, 55)
+
+
+def test_what_waits_is_no_row_and_is_owed_with_the_range_it_lies_in() -> None:
+    trades = make_trades(20, symbols=("BTCUSDT", "ETHUSDT"), seed=11)
+    batch = new_batch(p0=100)
+    defer(batch, trades, 100)
+    taken = [trade for trade in trades if trade["symbol"] == "BTCUSDT"]
+    assert records_of(batch.table()) == taken
+    assert span(batch) == Span(Offset(100), Offset(120), deferred=(entry(100, 120, 20 - len(taken), "ETHUSDT"),))
+    assert batch.deferred == 20 - len(taken)
+
+
+def test_the_ids_of_what_waits_are_not_held() -> None:
+    trades = make_trades(5, symbols=("ETHUSDT",), seed=12)
+    batch = new_batch()
+    defer(batch, trades)
+    assert add(batch, chunk([encode(trade) for trade in trades], 5)) == []
+    assert records_of(batch.table()) == trades
+    assert span(batch) == Span(Offset(0), Offset(10), deferred=(entry(0, 5, 5, "ETHUSDT"),))
+
+
+def test_a_stretch_lasts_over_markers_and_ends_where_the_level_does() -> None:
+    batch = new_batch()
+    defer(batch, make_trades(3, symbols=("ETHUSDT",), seed=13))
+    batch.pass_to((TOPIC, Partition(0)), Offset(4))
+    defer(batch, make_trades(2, symbols=("BTCUSDT",), seed=14), 4)
+    add(batch, chunk([encode(trade) for trade in make_trades(2, symbols=("BNBUSDT",), seed=15)], 6))
+    batch.pass_to((TOPIC, Partition(0)), Offset(9))
+    defer(batch, make_trades(1, symbols=("XRPUSDT",), seed=16), 9)
+    found = span(batch)
+    assert found.deferred == (entry(0, 6, 3, "ETHUSDT"), entry(9, 10, 1, "XRPUSDT"))
+    assert found.markers == 2
+
+
+def test_the_next_batch_goes_on_with_the_entry_that_this_one_left() -> None:
+    batch = new_batch()
+    defer(batch, make_trades(4, symbols=("ETHUSDT", "BNBUSDT"), seed=17))
+    left = span(batch).deferred
+    state = CommitState("cluster", open_ledger=left)
+    following = batch.following(state)
+    assert following.ledger() == list(left)
+    assert span(following) == Span(Offset(4), Offset(4), ledger=left)
+    assert span(following).own_from == 0
+    defer(following, make_trades(2, symbols=("ETHUSDT",), seed=18), 4)
+    assert span(following).deferred == (entry(4, 6, 2, "BNBUSDT", "ETHUSDT"),)
+    at = (TOPIC, Partition(0))
+    again = following.restarted({at})
+    assert span(again) == Span(Offset(4), Offset(4), ledger=left)
+    assert following.restarted(set()).positions() == {}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,22 @@ import yaml
 from confluent_kafka import Producer
 
 from k2_core.kafka import KafkaAdmin, client_config
+from k2_core.state import STATE_KEY, CommitState, owed_records
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic, partition_of
 from k2_core.types import Partition, Symbol, TopicName
-from support.lake import by_message_id, committed_state, environment_settings, lake_environment, records_of, table_rows
+from support.lake import (
+    by_message_id,
+    committed_state,
+    environment_settings,
+    lake_environment,
+    records_of,
+    table_rows,
+    trades_table,
+)
 from support.records import Record, encode
 
 PATIENCE_S = 90.0
+LEVELLED = Path(__file__).with_name("levelled_sink.py")
 SESSION_TIMEOUT_S = 2
 """Of the tests' sinks: a killed one is replaced after this time."""
 
@@ -39,13 +50,14 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PA
 
 
 class SinkProcess:
-    """A running `python -m k2_sink`."""
+    """A running `python -m k2_sink`, or the script in its place that is told its level."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
+        program = ["-P", str(LEVELLED)] if "K2_TEST_LEVEL_FILE" in environment else ["-m", "k2_sink"]
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "k2_sink"], env={**os.environ, **environment}, stderr=stderr
+                [sys.executable, *program], env={**os.environ, **environment}, stderr=stderr
             )
 
     @property
@@ -96,7 +108,8 @@ class SinkProcess:
 class SinkWorkspace:
     """One pipeline: its topics on a Kafka, its lake in a folder or where `lake` says, its sinks.
 
-    `kafka` holds what a client needs beyond the address, as the services' variables.
+    `kafka` holds what a client needs beyond the address, as the services' variables. With `levelled`, sinks act on the
+    level that `set_level` wrote last; `priorities` are the symbols of the pipeline file.
     """
 
     bootstrap_servers: str
@@ -107,6 +120,8 @@ class SinkWorkspace:
     sinks: list[SinkProcess] = field(default_factory=list)
     lake: Mapping[str, str] | None = None
     kafka: Mapping[str, str] = field(default_factory=dict)
+    priorities: Mapping[str, str] = field(default_factory=lambda: {"BTCUSDT": "normal"})
+    levelled: bool = False
 
     def __post_init__(self) -> None:
         self.lake = lake_environment(self.folder) if self.lake is None else self.lake
@@ -131,7 +146,7 @@ class SinkWorkspace:
             "name": "binance",
             "venue": "binance",
             "partitions": self.partitions,
-            "symbols": [{"name": "BTCUSDT"}],
+            "symbols": [{"name": name, "priority": priority} for name, priority in self.priorities.items()],
         }
         document = {
             "apiVersion": "k2.dev/v1alpha1",
@@ -141,7 +156,9 @@ class SinkWorkspace:
         }
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(document))
+        levelled = {"K2_TEST_LEVEL_FILE": str(self._level_file)} if self.levelled else {}
         return {
+            **levelled,
             "K2_PIPELINE_FILE": str(path),
             "K2_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "K2_SINK_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
@@ -149,6 +166,15 @@ class SinkWorkspace:
             **self.kafka,
             **more,
         }
+
+    @property
+    def _level_file(self) -> Path:
+        return self.folder / "level"
+
+    def set_level(self, level: int) -> None:
+        """Tell all sinks a level; in one step, as they read at any moment."""
+        self._level_file.with_suffix(".new").write_text(str(level))
+        self._level_file.with_suffix(".new").rename(self._level_file)
 
     def start(self, **more: str) -> SinkProcess:
         """Start one more sink."""
@@ -165,12 +191,13 @@ class SinkWorkspace:
     def produce(self, trades: Sequence[Record]) -> None:
         """Write trades to their partitions; they are acknowledged when this returns."""
         for trade in trades:
-            self.produce_value(encode(trade), int(partition_of(Symbol(trade["symbol"]), self.partitions)))
+            symbol = Symbol(trade["symbol"])
+            self.produce_value(encode(trade), int(partition_of(symbol, self.partitions)), symbol.encode())
         assert self.producer.flush(PATIENCE_S) == 0
 
-    def produce_value(self, value: bytes | None, partition: int = 0) -> None:
+    def produce_value(self, value: bytes | None, partition: int = 0, key: bytes | None = None) -> None:
         """Write any bytes; call `producer.flush` when done."""
-        self.producer.produce(self.topic, value=value, partition=partition)
+        self.producer.produce(self.topic, value=value, partition=partition, key=key)
         self.producer.poll(0)
 
     def close(self) -> None:
@@ -184,6 +211,26 @@ class SinkWorkspace:
         if state is None or self.topic not in state.topics:
             return 0
         return sum(at.next - at.origin for at in state.topics[self.topic].partitions.values())
+
+    def owed(self) -> int:
+        """Return how many records the table's ledger owes."""
+        state = committed_state(self.settings, self.namespace)
+        return owed_records(state.open_ledger) if state is not None else 0
+
+    def check_every_snapshot(self) -> int:
+        """Check at each snapshot that rows, counts and what is owed make up the log; return how many owed something."""
+        table = trades_table(self.settings, self.namespace)
+        assert table is not None
+        owing = 0
+        for snapshot in table.snapshots():
+            assert snapshot.summary is not None
+            state = CommitState.parse(snapshot.summary.additional_properties[STATE_KEY])
+            rows = table.scan(snapshot_id=snapshot.snapshot_id, selected_fields=("kafka_partition",)).to_arrow()
+            held = Counter(rows.column("kafka_partition").to_pylist())
+            for number, at in state.topics[self.topic].partitions.items():
+                assert at.rows(owed_records(state.deferred(self.topic, number))) == held[number]
+            owing += bool(state.open_ledger)
+        return owing
 
     def check(self, trades: Sequence[Record], **counts: int) -> None:
         """Check that the table holds exactly these trades, each once, and that every offset is accounted for.
