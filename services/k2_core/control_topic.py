@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -150,7 +151,12 @@ class ControlReader:
             self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
             self._assigned = True
         else:
-            self._unread = f"control topic {self._topic}: found {found.str()}, expected its records"
+            self._not_read(found)
+
+    def _not_read(self, fault: KafkaError) -> None:
+        if self._unread is None:  # said once, however long it lasts
+            _log.warning("control: not read, the level stays", extra={"topic": self._topic, "error": fault.str()})
+        self._unread = f"control topic {self._topic}: found {fault.str()}, expected its records"
 
     def poll(self, timeout_s: float) -> None:
         """Take in what there is within a time; a moment longer while there is no topic."""
@@ -168,7 +174,7 @@ class ControlReader:
             elif fault.code() == KafkaError._PARTITION_EOF:
                 self.at_end = True
             else:
-                self._unread = f"control topic {self._topic}: found {fault.str()}, expected its records"
+                self._not_read(fault)
                 self._assigned = False
 
     def _take(self, message: Message) -> None:
@@ -220,9 +226,18 @@ class ControlFollower:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> ControlFollower:
         """Follow from now on."""
         self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop, and wait for the thread."""
+        self._stop.set()
+        self._thread.join()
+        self._reader.close()
 
     def level(self) -> Level:
         """Return the level to take; NORMAL until somebody has said something."""
@@ -236,12 +251,6 @@ class ControlFollower:
     def trouble(self) -> str | None:
         """What keeps it from knowing; None when all is well."""
         return self._reader.trouble
-
-    def close(self) -> None:
-        """Stop, and wait for the thread."""
-        self._stop.set()
-        self._thread.join()
-        self._reader.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -8,26 +8,30 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from k2_core.config import read_settings
+from k2_core.control_topic import ControlFollower
 from k2_core.errors import K2Error, RetryableError
 from k2_core.exits import ExitStatus, last_word
 from k2_core.health import HealthServer, Heartbeat
 from k2_core.kafka import KafkaAdmin
 from k2_core.logs import configure
 from k2_core.metrics import new_registry
+from k2_core.own_level import OwnLevel
+from k2_core.policy.configured import policy_config, priorities
 from k2_core.records import TRADES
 from k2_core.runtime import tune_for_batches
 from k2_core.schemas import schema_source
 from k2_core.spec import Pipeline, load_pipeline
 from k2_core.tables import open_catalog
 from k2_sink.commit import Owner, TableWriter
-from k2_sink.deferral import priorities_of
 from k2_sink.metrics import SinkMetrics
-from k2_sink.service import Parts, Sink
+from k2_sink.parts import Parts
+from k2_sink.service import Sink
 from k2_sink.settings import SinkSettings
+from k2_sink.telling import Telling
 
 START_TIMEOUT_S: Final = 60.0
 """How long Kafka or the catalog may be away at the start, before the process ends to be started again."""
@@ -57,10 +61,14 @@ def _serve(settings: SinkSettings) -> int:
     registry = new_registry("k2-sink")
     metrics = SinkMetrics(registry)
     started: list[Sink] = []
-    checks = {"commit": lambda: started[0].trouble if started else STARTING}
+    ready = {"commit": lambda: started[0].trouble if started else STARTING}
     live = {"loop": heart.check}
-    with HealthServer(settings.listen_host, settings.metrics_port, registry, checks, live=live, ready=checks) as server:
-        sink = _start(settings, pipeline, metrics, stop, heart)
+    with (
+        ControlFollower(settings, pipeline.control_name) as follower,
+        HealthServer(settings.listen_host, settings.metrics_port, registry, ready, live=live, ready=ready) as server,
+    ):
+        metrics.control_trouble.set_function(lambda: float(follower.trouble is not None))
+        sink = _start(settings, pipeline, _Controls(metrics, stop, heart, follower))
         started.append(sink)
         _log.info("sink ready", extra={"metrics_port": server.port})
         wall_s, cpu_s = time.monotonic(), time.process_time()
@@ -70,23 +78,50 @@ def _serve(settings: SinkSettings) -> int:
     return ExitStatus.DRAINED
 
 
-def _start(
-    settings: SinkSettings, pipeline: Pipeline, metrics: SinkMetrics, stop: threading.Event, heart: Heartbeat
-) -> Sink:
+@dataclass(frozen=True, slots=True)
+class _Controls:
+    """What a sink is watched and told by."""
+
+    metrics: SinkMetrics
+    stop: threading.Event
+    heart: Heartbeat
+    follower: ControlFollower
+
+
+def _start(settings: SinkSettings, pipeline: Pipeline, controls: _Controls) -> Sink:
     """Return a sink once Kafka and the catalog answer."""
-    deadline_s = time.monotonic() + START_TIMEOUT_S
+    heart, deadline_s = controls.heart, time.monotonic() + START_TIMEOUT_S
     while True:
         heart.beat()
         try:
             admin = KafkaAdmin(settings)
             owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
             writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner, sleep=_rest(heart))
-            parts = Parts(settings, pipeline, schema_source(settings), admin, writer, metrics, heart)
-            return Sink(replace(parts, priorities=priorities_of(pipeline)))
+            parts = Parts(settings, pipeline, schema_source(settings), admin, writer, controls.metrics, heart)
+            return Sink(_controlled(parts, controls.follower))
         except RetryableError as error:
-            if time.monotonic() > deadline_s or stop.wait(RETRY_AFTER_S):
+            if time.monotonic() > deadline_s or controls.stop.wait(RETRY_AFTER_S):
                 raise
             _log.warning("start: will be tried again", extra={"error": str(error)})
+
+
+def _controlled(parts: Parts, follower: ControlFollower) -> Parts:
+    """Return parts that act on the greater of the commanded level and the one that this process' memory asks for."""
+    spec = parts.pipeline.spec
+    own = OwnLevel(policy_config(spec).degradation)
+
+    def commit_interval_s() -> float | None:
+        command = follower.command()
+        return None if command is None else command.commit_interval_s
+
+    return replace(
+        parts,
+        level=lambda: max(follower.level(), own.level()),
+        priorities=priorities(spec),
+        drain_records_per_s=spec.degradation.drain_records_per_second,
+        commit_interval_s=commit_interval_s,
+        telling=Telling(own.level),
+    )
 
 
 def _rest(heart: Heartbeat) -> Callable[[float], None]:

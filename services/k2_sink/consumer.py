@@ -158,16 +158,21 @@ class LogReader:
         for (topic, partition), offset in positions.items():
             self._consumer.seek(TopicPartition(topic, partition, offset))
 
-    def write_offsets(self, positions: Mapping[LogPartition, Offset]) -> None:
-        """Write read positions to the group, once a second; they are a signal of lag and nothing else."""
+    def write_offsets(self, positions: Mapping[LogPartition, Offset], report: Callable[[], str]) -> None:
+        """Write read positions to the group, once a second; they are a signal of lag and nothing else.
+
+        Args:
+            positions: Of everything that is owned.
+            report: Returns what stands beside each of them; see `k2_core.sink_report`.
+        """
         now = time.monotonic()
         if now - self._offsets_at < OFFSETS_EVERY_S or not positions:
             return
         self._offsets_at = now
+        text = report()
         try:
             self._consumer.commit(
-                offsets=[TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()],
-                asynchronous=True,
+                offsets=[TopicPartition(*at, offset, text) for at, offset in positions.items()], asynchronous=True
             )
         except KafkaException as error:  # a missing signal is not a missing row: the next second tries again
             _log.warning("group offsets were not written", extra={"error": str(error)})

@@ -14,7 +14,6 @@ import numpy as np
 
 from k2_core.intervals import Bools, Int64s
 from k2_core.policy.classes import Priority, is_deferred
-from k2_core.spec import Pipeline
 from k2_core.state import LedgerEntry
 from k2_core.types import Level, Offset, Symbol
 from k2_sink.protocol import LogPartition
@@ -22,12 +21,6 @@ from k2_sink.protocol import LogPartition
 MAX_KEY_BYTES: Final = 64
 MAX_KEYS: Final = 4_096
 """Keys are written down in the state of every snapshot: what a producer puts there must not make it grow for ever."""
-
-
-def priorities_of(pipeline: Pipeline) -> dict[Symbol, Priority]:
-    """Return the class of each symbol that a pipeline names."""
-    symbols = [symbol for source in pipeline.spec.ingestion for symbol in source.symbols]
-    return {Symbol(symbol.name): Priority[symbol.priority.upper()] for symbol in symbols}
 
 
 def defers_by_key(level: Level) -> bool:

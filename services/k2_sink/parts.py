@@ -15,10 +15,15 @@ from k2_sink.commit import TableWriter
 from k2_sink.drain import DRAIN_RECORDS_PER_S
 from k2_sink.metrics import SinkMetrics
 from k2_sink.settings import SinkSettings
+from k2_sink.telling import Telling
 
 
 def _no_level() -> Level:
     return Level.NORMAL
+
+
+def _no_interval() -> float | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Parts:
         level: Asked at each step for the level of degradation to act on.
         priorities: The class of each symbol; one that is not named is NORMAL.
         drain_records_per_s: At which what was deferred is brought in.
+        commit_interval_s: Asked at each commit for the interval that the controller wants; None: the pipeline's own.
+        telling: What the sink says of itself.
     """
 
     settings: SinkSettings
@@ -48,3 +55,5 @@ class Parts:
     level: Callable[[], Level] = _no_level
     priorities: Mapping[Symbol, Priority] = field(default_factory=dict)
     drain_records_per_s: float = DRAIN_RECORDS_PER_S
+    commit_interval_s: Callable[[], float | None] = _no_interval
+    telling: Telling = field(default_factory=Telling)

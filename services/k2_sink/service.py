@@ -17,7 +17,6 @@ from functools import partial
 from threading import Event
 from typing import Final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
@@ -29,13 +28,14 @@ from k2_core.state import owed_records
 from k2_core.types import Level, Offset
 from k2_sink.batch import Batch, Chunk
 from k2_sink.commit import Committed
-from k2_sink.consumer import LogReader, Ownership
+from k2_sink.consumer import OFFSETS_EVERY_S, LogReader, Ownership
 from k2_sink.deadletters import DeadLetterProducer
 from k2_sink.deadline import Deadline
 from k2_sink.dedup import SeenIds
 from k2_sink.deferral import Deferring, KeyClasses, defers_by_key
 from k2_sink.drain import Drain, Limits, RangeReader, Taken
 from k2_sink.history import find_rows, held_ids
+from k2_sink.interval import CommitInterval
 from k2_sink.landing import Landing
 from k2_sink.ledger import to_drain
 from k2_sink.parts import Parts
@@ -48,17 +48,13 @@ REREAD_AFTER_S: Final = 1.0
 RETAKE_AFTER_S: Final = 0.25
 TAKE_TIMEOUT_S: Final = 60.0
 """How long a catalog may be away while partitions are taken over, before the process ends to be started again."""
-FIRST_INTERVAL_S: Final = 1.0
-"""The first commit of a process is early, so that a catalog or warehouse that refuses shows at once."""
-COMMIT_TIMES_PER_INTERVAL: Final = 2
-"""Sinks take turns at one table: an interval holds twice as many commits as there are sinks, so that none starves."""
 IDLE_LOOK_S: Final = 5.0
 """How often a sink without records looks at the table: after a rollback it has to read again what it had read."""
 _MAX_BACKOFF_S: Final = 10.0
+FAILING_AFTER_S: Final = 1.0
+"""Of a wait between attempts, which doubles: what a moment heals is not told as failing."""
 LAST_SIGNAL_S: Final = 5.0
 """For the last commit's signal to be written at the end: who waits for lag 0 would wait for ever without it."""
-
-__all__ = ["Parts", "Sink"]
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +79,7 @@ class Sink:
         self._epoch = 0
         self._look_at = 0.0
         self._source = Source.open(parts.admin, parts.pipeline.trades_topics())
-        self._topic_ids = self._source.topic_ids
-        self._level = Level.NORMAL
+        self._topic_ids, self._level = self._source.topic_ids, Level.NORMAL
         self._classes = KeyClasses(parts.priorities)
         limits = Limits(parts.drain_records_per_s, self._spec.commit_records, self._source.retention_ms)
         self._drain = Drain(partial(RangeReader, parts.settings, parts.pipeline.sink_group), limits, clock, utc_s)
@@ -94,9 +89,7 @@ class Sink:
         self._seen = SeenIds()
         self._batch = Batch(TRADES, self._seen)
         self._table: Table = parts.writer.table
-        self._first_record_at: float | None = None
-        self._interval_s = min(FIRST_INTERVAL_S, self._spec.commit_interval_seconds)
-        self._commit_s = 0.0
+        self._interval = CommitInterval(self._spec, parts.commit_interval_s, clock)
         self.trouble: str | None = None
         """What keeps the current batch from being committed, for `/health`; None when all is well."""
         self._signals = CommitSignals(parts.admin, parts.pipeline.committed_group)
@@ -157,24 +150,30 @@ class Sink:
         with self._parts.metrics.stage("consume"):
             read = self._reader.read(room, READ_TIMEOUT_S, keys=deferring is not None)
         for chunk in read.chunks:
+            before = self._batch.deferred
             self._add(self._batch, chunk, deferring)
             self._parts.metrics.records_read.inc(len(chunk.values))
+            self._parts.telling.read(len(chunk.values), self._batch.deferred - before)
         for at, end in read.ends.items():
             if self._batch.position(at) is not None:
                 self._batch.pass_to(at, end)
-        if self._first_record_at is None and not self._batch.empty:
-            self._first_record_at = self._clock()
-        self._reader.write_offsets(self._batch.positions())
+        self._interval.note(empty=self._batch.empty)
+        self._tell()
         self._parts.metrics.show(self._batch, self._reader.known_ends(self._batch.positions()), self._now_ms())
-        if self._due():
+        if self._interval.due(self._batch.rows):
             self._commit(stop)
-        elif self._first_record_at is None:
+        elif self._interval.idle:
             self._look_for_recovery()
+
+    def _tell(self) -> None:
+        self._reader.write_offsets(
+            self._batch.positions(), lambda: self._parts.telling.report(self._level, self._batch.ledger())
+        )
 
     def _add(self, batch: Batch, chunk: Chunk, deferring: Deferring | None = None) -> None:
         with self._parts.metrics.stage("decode"):
             topic_id = self._topic_ids[chunk.topic]
-            letters = batch.add(chunk, self._decoder, topic_id, self._find_held, deferring)
+            letters = batch.add(chunk, self._decoder, topic_id, partial(find_rows, self._table), deferring)
         self._dead_letters.send(letters)
         for letter in letters:
             self._parts.metrics.dead_letters.labels(letter.reason).inc()
@@ -185,7 +184,7 @@ class Sink:
         No batch is in hand at the commit: ids that are on their way would not be in the table to be compared with.
         """
         try:
-            drained = self._drain.step(self._batch.ledger(), self._level, self._interval_s)
+            drained = self._drain.step(self._batch.ledger(), self._level, self._interval.seconds)
             if drained and self._batch.empty:
                 self._pay(drained)
         except RetryableError as error:
@@ -223,19 +222,10 @@ class Sink:
     def _look_for_recovery(self) -> None:
         """Notice a recovery of the table while there is nothing to commit that would run into it."""
         if (now := self._clock()) >= self._look_at and self._batch.positions():
-            self._look_at = now + max(IDLE_LOOK_S, self._interval_s)
+            self._look_at = now + max(IDLE_LOOK_S, self._interval.seconds)
             epoch = self._parts.writer.load()[1].epoch
             if epoch != self._epoch:
                 self._dropped(Fenced(epoch), "", [])
-
-    def _due(self) -> bool:
-        if self._first_record_at is None:
-            return False
-        waited = self._clock() - self._first_record_at
-        return waited >= self._interval_s or self._batch.rows >= self._spec.commit_records
-
-    def _find_held(self, suspects: pa.Table) -> pa.Table:
-        return find_rows(self._table, suspects)
 
     def _at_end(self) -> bool:
         positions = self._batch.positions()
@@ -274,35 +264,43 @@ class Sink:
             except RetryableError as error:
                 self.trouble = str(error)
                 _log.error("commit: will be tried again", extra={"error": str(error), "retry_s": backoff_s})
-                if stop.wait(backoff_s):
+                if self._rest(stop, backoff_s):
                     return
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
             else:
                 self.trouble = None
                 return
 
+    def _rest(self, stop: Event | Deadline, seconds: float) -> bool:
+        """Wait between two attempts at a commit, acting on levels and telling meanwhile; returns whether to give up."""
+        telling, until_s = self._parts.telling, self._clock() + seconds
+        telling.failing = telling.failing or seconds >= FAILING_AFTER_S
+        while not stop.is_set() and (left_s := until_s - self._clock()) > 0:
+            self._act_on(self._parts.level())
+            self._tell()
+            stop.wait(min(left_s, OFFSETS_EVERY_S))
+        return stop.is_set()
+
     def _finish(self, batch_id: str, files: list[DataFile]) -> None:
         started = self._clock()
-        claim = self._claim(self._batch, batch_id)
         with self._parts.metrics.stage("commit"):
-            verdict = self._parts.writer.commit(claim, files)
-        self._commit_s = self._clock() - started
-        self._parts.metrics.commit_seconds.observe(self._commit_s)
+            verdict = self._parts.writer.commit(self._claim(self._batch, batch_id), files)
+        commit_s = self._parts.telling.commit_s = self._clock() - started
+        self._parts.metrics.commit_seconds.observe(commit_s)
         if isinstance(verdict, Committed):
-            self._committed(verdict)
+            self._committed(verdict, commit_s)
         else:
             self._dropped(verdict, batch_id, files)
-        slowest = COMMIT_TIMES_PER_INTERVAL * self._spec.replicas * self._commit_s
-        self._interval_s = max(self._spec.commit_interval_seconds, slowest)
+        self._interval.took(commit_s)
 
     def _claim(self, batch: Batch, batch_id: str) -> Claim:
         spans = batch.spans()
         ids = {name: self._topic_ids[name] for name, _ in spans}
         return Claim(self._cluster_id, ids, spans, batch_id, self._epoch)
 
-    def _committed(self, verdict: Committed) -> None:
+    def _committed(self, verdict: Committed, commit_s: float) -> None:
         batch = self._batch
-        self._landed("committed", batch, verdict, commit_s=round(self._commit_s, 4))
+        self._landed("committed", batch, verdict, commit_s=round(commit_s, 4))
         self._parts.metrics.deferred.inc(batch.deferred)
         newest = pc.max(batch.table().column("event_time")).as_py()
         if newest is not None:
@@ -313,6 +311,7 @@ class Sink:
     def _landed(self, outcome: str, batch: Batch, verdict: Committed, **said: float) -> None:
         self._table = self._parts.writer.table
         self._seen.confirm()
+        self._parts.telling.failing = False
         metrics = self._parts.metrics
         metrics.commits.labels(outcome).inc()
         metrics.rows_committed.inc(batch.rows)
@@ -348,7 +347,7 @@ class Sink:
         self._seen.drop_pending()
         self._dead_letters.drop()
         self._batch = batch
-        self._first_record_at = None
+        self._interval.begin()
 
     def _start_at(self, positions: Mapping[LogPartition, Offset]) -> None:
         """Begin partitions in the batch where the table stood when it was loaded last."""

@@ -74,7 +74,7 @@ class TestLevel:
         assert (found["level"], found["override"]["reason"]) == (1, "a drill")
         pipeline, settings = site(work)
         follower = ControlFollower(settings, pipeline.control_name)
-        follower.start()
+        follower.__enter__()
         wait_until(lambda: follower.level() is Level.SOFT, "the override")
         shown = work.command("level").out
         assert shown.startswith("level 1 SOFT\noverridden by ")
@@ -83,7 +83,7 @@ class TestLevel:
         assert (cleared["level"], cleared["override"]) == (3, None)
         assert [(one["level"], one["reason"]) for one in cleared["overrides"]] == [(1, "a drill"), (None, "over")]
         wait_until(lambda: follower.level() is Level.AGGRESSIVE, "the end of the override")
-        follower.close()
+        follower.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,12 @@ def follow(settings: ServiceSettings) -> Iterator[Callable[[TopicName], ControlF
 
     def start(topic: TopicName) -> ControlFollower:
         started.append(ControlFollower(settings, NAME, topic))
-        started[-1].start()
+        started[-1].__enter__()
         return started[-1]
 
     yield start
     for one in started:
-        one.close()
+        one.__exit__(None, None, None)
 
 
 class TestFollower:

@@ -129,12 +129,12 @@ def test_read_positions_are_written_to_the_group_once_a_second(kafka: LocalKafka
     at = (topic, Partition(0))
     with reading(kafka, topic) as reader:
         collect(reader, 4)
-        reader.write_offsets({})
-        reader.write_offsets({at: Offset(2)})
-        reader.write_offsets({at: Offset(1)})  # within the same second: passed over
+        reader.write_offsets({}, lambda: "nothing")
+        reader.write_offsets({at: Offset(2)}, lambda: "told")
+        reader.write_offsets({at: Offset(1)}, lambda: "again")  # within the same second: passed over
         reader.read(1, 0.5)
         committed = reader._consumer.committed([TopicPartition(topic, 0)], timeout=20)
-    assert [found.offset for found in committed] == [2]
+    assert [(found.offset, found.metadata) for found in committed] == [(2, "told")]
 
 
 @pytest.mark.parametrize(

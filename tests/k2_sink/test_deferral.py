@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from k2_core.policy.classes import Priority
-from k2_core.spec import Pipeline
 from k2_core.state import LedgerEntry
 from k2_core.types import Level, Offset, Partition, Symbol, TopicName
-from k2_sink.deferral import MAX_KEYS, Deferring, KeyClasses, Stretch, defers_by_key, priorities_of
+from k2_sink.deferral import MAX_KEYS, Deferring, KeyClasses, Stretch, defers_by_key
 
 PRIORITIES = {Symbol("A"): Priority.LOW, Symbol("B"): Priority.NORMAL, Symbol("C"): Priority.CRITICAL}
 AT = (TopicName("t"), Partition(3))
@@ -21,20 +20,6 @@ def deferring(level: Level, classes: KeyClasses | None = None) -> Deferring:
 
 def owed(level: int, *symbols: str) -> LedgerEntry:
     return LedgerEntry(*AT, Offset(0), Offset(9), symbols, level, "load", 1)
-
-
-def test_classes_come_from_the_pipeline_file() -> None:
-    document = {
-        "apiVersion": "k2.dev/v1alpha1",
-        "kind": "K2Pipeline",
-        "metadata": {"name": "test"},
-        "spec": {
-            "ingestion": [
-                {"name": "b", "venue": "binance", "symbols": [{"name": "A", "priority": "low"}, {"name": "B"}]},
-            ]
-        },
-    }
-    assert priorities_of(Pipeline.model_validate(document)) == {"A": Priority.LOW, "B": Priority.NORMAL}
 
 
 def test_only_the_two_levels_between_look_at_keys() -> None:

@@ -1,0 +1,62 @@
+"""When a batch is due: after the interval or with enough rows, whichever comes first.
+
+The interval is the longest of what the pipeline says, what the controller wants, and what commits themselves take when
+several sinks take turns. Called by the sink's loop. Pure but for its clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from k2_core.spec import SinkSpec
+
+FIRST_INTERVAL_S: Final = 1.0
+"""The first commit of a process is early, so that a catalog or warehouse that refuses shows at once."""
+COMMIT_TIMES_PER_INTERVAL: Final = 2
+"""Sinks take turns at one table: an interval holds twice as many commits as there are sinks, so that none starves."""
+
+
+class CommitInterval:
+    """The time of one batch.
+
+    Args:
+        spec: What the pipeline says.
+        asked: Returns the interval that the controller wants, in seconds; None: it wants none.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, spec: SinkSpec, asked: Callable[[], float | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._spec = spec
+        self._asked = asked
+        self._clock = clock
+        self._began_at: float | None = None
+        self.seconds = min(FIRST_INTERVAL_S, spec.commit_interval_seconds)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to commit yet."""
+        return self._began_at is None
+
+    def begin(self) -> None:
+        """Begin with an empty batch."""
+        self._began_at = None
+
+    def note(self, *, empty: bool) -> None:
+        """Take notice of whether there is something to commit: from its first record on, its time runs."""
+        if self._began_at is None and not empty:
+            self._began_at = self._clock()
+
+    def due(self, rows: int) -> bool:
+        """Return whether a batch of so many rows is to be committed."""
+        if self._began_at is None:
+            return False
+        return self._clock() - self._began_at >= self.seconds or rows >= self._spec.commit_records
+
+    def took(self, commit_s: float) -> None:
+        """Learn how long a commit took."""
+        turns_s = COMMIT_TIMES_PER_INTERVAL * self._spec.replicas * commit_s
+        self.seconds = max(self._spec.commit_interval_seconds, turns_s, self._asked() or 0.0)
