@@ -121,6 +121,7 @@ class KafkaAdmin:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
         self._last_error: str | None = None
         self._where = f"at {settings.kafka_bootstrap_servers} over {settings.kafka_security_protocol}"
         self._client = AdminClient(client_config(settings) | {"error_cb": self._note}, logger=_unheard)

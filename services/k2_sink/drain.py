@@ -16,7 +16,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from k2_core.config import ServiceSettings
-from k2_core.errors import StateError
+from k2_core.errors import KafkaUnavailableError, StateError
 from k2_core.intervals import Bools
 from k2_core.kafka import client_config
 from k2_core.state import LedgerEntry
@@ -33,6 +33,8 @@ PASSED_OVER_COST: Final = 0.1
 URGENT_SHARE: Final = 0.8
 """Of the log's retention: what is owed for longer is brought in even under load, before it is removed."""
 REST_S: Final = 1.0
+COUNT_PATIENCE_S: Final = 30.0
+_COUNT_WAIT_S: Final = 0.5
 _BURST_S: Final = 1.0
 _FETCH_BYTES: Final = 1024 * 1024
 
@@ -141,6 +143,26 @@ def _owed(chunk: Chunk, taken: Taken) -> Bools:
     named = np.fromiter(map(keys.__contains__, chunk.keys or ()), dtype=np.bool_, count=len(chunk.values))
     inside: Bools = (chunk.offsets >= taken.end) & (chunk.offsets < taken.entry.end)
     return named & inside
+
+
+def count_owed(reader: RangeReader, entry: LedgerEntry, start: Offset) -> int:
+    """Return how many of the records that an entry owes the log still has, from an offset on.
+
+    Raises:
+        KafkaUnavailableError: Nothing came for `COUNT_PATIENCE_S`.
+    """
+    taken = Taken(entry, start)
+    reader.begin(taken)
+    deadline_s = time.monotonic() + COUNT_PATIENCE_S
+    while not taken.done:
+        before = taken.end
+        reader.read(taken, CHUNK_RECORDS, _COUNT_WAIT_S)
+        taken.chunks.clear()
+        if taken.end > before:
+            deadline_s = time.monotonic() + COUNT_PATIENCE_S
+        elif time.monotonic() > deadline_s:
+            raise KafkaUnavailableError(f"topic {entry.topic}: found nothing from {taken.end}, expected {entry.end}")
+    return taken.records
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,8 +302,7 @@ class Sink:
         batch = self._batch
         self._landed("committed", batch, verdict, commit_s=round(commit_s, 4))
         self._parts.metrics.deferred.inc(batch.deferred)
-        newest = pc.max(batch.table().column("event_time")).as_py()
-        if newest is not None:
+        if (newest := pc.max(batch.table().column("event_time")).as_py()) is not None:
             self._parts.metrics.newest.set(newest.timestamp())
         self._signals.tell(batch.positions(), newest)
         self._begin(batch.following(verdict.state))

@@ -111,3 +111,27 @@ def test_a_log_that_ends_before_the_table_cannot_be_adopted(work: Recovered) -> 
     work.delete_topic()
     assert work.command("adopt-topic", work.topic, "--yes").code == 0
     assert work.state.topics[work.topic].partitions.keys() == {Partition(number) for number in range(4)}
+
+
+def test_of_what_was_deferred_what_retention_took_is_lost_and_the_rest_comes_in(work: Recovered) -> None:
+    work.priorities, work.levelled = {"S0USDT": "low", "S1USDT": "critical"}, True
+    work.partitions = 1
+    work.set_level(2)
+    trades = make_trades(300, symbols=("S0USDT", "S1USDT"), seed=58)
+    commit(work, trades)
+    owed = [number for number, trade in enumerate(trades) if trade["symbol"] == "S0USDT"]
+    assert work.owed() == len(owed)
+    work.trim(0, 100)
+    work.refused(f"{len(owed)} records are owed", f"`k2 adopt-topic {work.topic}`")
+    assert work.command("adopt-topic", work.topic, "--yes", "--reason", "too late").code == 0
+    lost = sum(number < 100 for number in owed)
+    [entry] = work.state.open_ledger
+    assert (entry.start, entry.end, entry.records) == (100, 300, len(owed) - lost)
+    assert work.state.topics[work.topic].partitions[Partition(0)].lost == lost
+    assert [(loss.start, loss.end) for loss in work.state.losses] == [(0, 100)]
+    work.set_level(0)
+    work.run_to_end()
+    gone = {trade["message_id"] for number, trade in enumerate(trades) if number in owed and number < 100}
+    assert work.rows().keys() == {trade["message_id"] for trade in trades} - gone
+    work.balanced()
+    assert work.command("adopt-topic", work.topic, "--yes").out == "nothing is lost: nothing to do\n"

@@ -26,7 +26,7 @@ class TopicNow:
         id: Of the topic.
         starts: The first offset that each partition still has.
         ends: Its last stable offset.
-        left: The records that are left of ledger entries which the log has in part only, see `cut_entries`.
+        left: The records that the log still has of each ledger entry, see `entries_to_count`.
     """
 
     id: TopicId
@@ -157,22 +157,28 @@ def _begun(start: Offset) -> PartitionState:
     return PartitionState(start, LOG_START, lost=start)
 
 
-def cut_entries(state: CommitState, name: TopicName, now: TopicNow) -> dict[LedgerEntry, Offset]:
-    """Return the topic's open ledger entries that the log has in part only, with where what is left of each begins.
+def entries_to_count(state: CommitState, name: TopicName, now: TopicNow) -> dict[LedgerEntry, Offset]:
+    """Return the topic's open ledger entries of which the log has something, with where that begins in each.
 
-    How many records are left can only be counted in the log: the caller does, for `TopicNow.left`.
+    How many records it is can only be counted in the log: the caller does, for `TopicNow.left`.
     """
     starts = {entry: now.starts.get(entry.partition, entry.start) for entry in state.open_ledger if entry.topic == name}
-    return {entry: start for entry, start in starts.items() if entry.start < start < entry.end}
+    return {entry: max(entry.start, start) for entry, start in starts.items() if start < entry.end}
 
 
 def _without_lost_entries(state: CommitState, name: TopicName, now: TopicNow, reason: str) -> CommitState:
-    changed: dict[LedgerEntry, LedgerEntry | None] = {
-        entry: replace(entry, start=start, records=now.left[entry]) if now.left[entry] else None
-        for entry, start in cut_entries(state, name, now).items()
-    }
-    gone = [one for one in state.open_ledger if one.topic == name and one.end <= now.starts.get(one.partition, 0)]
-    return _forgiven(state, {**changed, **dict.fromkeys(gone)}, reason)
+    counted = entries_to_count(state, name, now)
+    changed: dict[LedgerEntry, LedgerEntry | None] = {}
+    for entry in [entry for entry in state.open_ledger if entry.topic == name]:
+        start, left = counted.get(entry, entry.end), now.left[entry] if entry in counted else 0
+        if left > entry.records:
+            raise StateError(
+                f"topic {name} partition {entry.partition}: found {left} records in offsets [{start}, {entry.end}), "
+                f"expected no more than the {entry.records} that are owed; {_BACK}"
+            )
+        if (start, left) != (entry.start, entry.records):
+            changed[entry] = replace(entry, start=start, records=left) if left else None
+    return _forgiven(state, changed, reason)
 
 
 def _forgiven(state: CommitState, changed: Mapping[LedgerEntry, LedgerEntry | None], reason: str) -> CommitState:
@@ -182,7 +188,7 @@ def _forgiven(state: CommitState, changed: Mapping[LedgerEntry, LedgerEntry | No
         known = topic.partitions[entry.partition]
         lost = entry.records - (left.records if left is not None else 0)
         partitions = {**topic.partitions, entry.partition: replace(known, lost=known.lost + lost)}
-        end = left.start if left is not None else entry.end
+        end = left.start if left is not None and left.start > entry.start else entry.end
         loss = Loss(entry.topic, topic.id, entry.partition, entry.start, end, f"{reason}: {lost} deferred records")
         state = replace(
             state,

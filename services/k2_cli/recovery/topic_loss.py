@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from k2_cli.lake import Lake
-from k2_cli.recovery.rebuild import with_topic
+from k2_cli.recovery.rebuild import TopicNow, entries_to_count, with_topic
 from k2_cli.recovery.site import Plan, Site, raised, topics_now
 from k2_core.errors import SpecError
 from k2_core.kafka import KafkaAdmin
-from k2_core.state import Loss
+from k2_core.state import CommitState, Loss
 from k2_core.types import TopicName
 from k2_sink.commit import read_head
+from k2_sink.drain import RangeReader, count_owed
 from k2_sink.protocol import current_state
 
 
@@ -40,7 +41,7 @@ def plan(site: Site, lake: Lake, admin: KafkaAdmin, names: list[TopicName], reas
     for name in names:
         if name not in now:
             raise SpecError("TOPIC", repr(name), "one that exists: this pipeline's file does not make it")
-        after = with_topic(after, name, now[name], reason)
+        after = with_topic(after, name, _counted(site, before, admin, name, now[name]), reason)
     if after == before:
         return None
     found = [f"topic {name}: id {before.topics[name].id}, now {now[name].id}" for name in names]
@@ -49,6 +50,18 @@ def plan(site: Site, lake: Lake, admin: KafkaAdmin, names: list[TopicName], reas
     does = [f"record as lost {_shown(loss)}" for loss in after.losses[len(before.losses) :]]
     does.append("keep all rows, and raise the epoch: what sinks have in hand is read again")
     return Plan("adopt-topic", found, does, raised(after, lake, "adopt-topic"))
+
+
+def _counted(site: Site, state: CommitState, admin: KafkaAdmin, name: TopicName, now: TopicNow) -> TopicNow:
+    """Count what the log still has of what is owed, if it is still the log that it was owed from."""
+    entries = entries_to_count(state, name, now) if state.topics[name].id == now.id else {}
+    if not entries:
+        return now
+    reader = RangeReader(admin.settings, site.pipeline.sink_group)
+    try:
+        return replace(now, left={entry: count_owed(reader, entry, start) for entry, start in entries.items()})
+    finally:
+        reader.close()
 
 
 def _shown(loss: Loss) -> str:

@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 
 from k2_cli.completeness import Held
-from k2_cli.recovery.rebuild import Rows, TopicNow, balanced, cut_entries, from_rows, next_epoch, restored, with_topic
+from k2_cli.recovery.rebuild import (
+    Rows,
+    TopicNow,
+    balanced,
+    entries_to_count,
+    from_rows,
+    next_epoch,
+    restored,
+    with_topic,
+)
 from k2_core.errors import SpecError, StateError
 from k2_core.intervals import IntervalSet
 from k2_core.state import CommitState, LedgerEntry, Loss, PartitionState, TopicState
@@ -133,17 +142,28 @@ class TestWithTopic:
         gone, cut, whole = owed(1, 4, records=2), owed(4, 9, records=4), owed(9, 12, records=3)
         before = replace(state({0: at(12)}), open_ledger=(gone, cut, whole))
         bounds = now(OLD, (6, 20))
-        assert cut_entries(before, T, bounds) == {cut: 6}
-        found = with_topic(before, T, replace(bounds, left={cut: 1}), "why")
+        assert entries_to_count(before, T, bounds) == {cut: 6, whole: 9}
+        found = with_topic(before, T, replace(bounds, left={cut: 1, whole: 3}), "why")
         assert found.open_ledger == (owed(6, 9, records=1), whole)
         assert found.topics[T].partitions == {Partition(0): at(12, lost=5)}
-        assert [(loss.start, loss.end) for loss in found.losses] == [(4, 6), (1, 4)]
+        assert [(loss.start, loss.end) for loss in found.losses] == [(1, 4), (4, 6)]
 
     def test_an_entry_of_which_no_record_is_left_is_gone(self) -> None:
         cut = owed(4, 9, records=4)
         before = replace(state({0: at(12)}), open_ledger=(cut,))
         found = with_topic(before, T, replace(now(OLD, (6, 20)), left={cut: 0}), "why")
         assert (found.open_ledger, found.topics[T].partitions) == ((), {Partition(0): at(12, lost=4)})
+
+    def test_records_that_are_gone_from_the_middle_of_an_entry_are_lost(self) -> None:
+        holed = owed(4, 9, records=4)
+        before = replace(state({0: at(12)}), open_ledger=(holed,))
+        found = with_topic(before, T, replace(now(OLD, (0, 20)), left={holed: 3}), "why")
+        assert (found.open_ledger, found.topics[T].partitions) == (
+            (owed(4, 9, records=3),),
+            {Partition(0): at(12, lost=1)},
+        )
+        with pytest.raises(StateError, match="expected no more than the 4 that are owed"):
+            with_topic(before, T, replace(now(OLD, (0, 20)), left={holed: 5}), "why")
 
 
 class TestRestored:
