@@ -224,6 +224,7 @@ class ControlFollower:
         self._reader = ControlReader(settings, pipeline, topic)
         self._now = now
         self._stop = threading.Event()
+        self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def __enter__(self) -> ControlFollower:
@@ -238,6 +239,10 @@ class ControlFollower:
         self._stop.set()
         self._thread.join()
         self._reader.close()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until it is known what was said before, or that it cannot be read; returns whether that was in time."""
+        return self._settled.wait(timeout_s)
 
     def level(self) -> Level:
         """Return the level to take; NORMAL until somebody has said something."""
@@ -256,6 +261,8 @@ class ControlFollower:
         while not self._stop.is_set():
             try:
                 self._reader.poll(POLL_S)
+                if self._reader.at_end or self._reader.trouble is not None:
+                    self._settled.set()
             except KafkaException as error:  # the level stays; the next poll tries again
                 _log.warning("control: not read, the level stays", extra={"error": str(error)})
                 self._stop.wait(RETRY_S)

@@ -36,6 +36,8 @@ from k2_sink.telling import Telling
 START_TIMEOUT_S: Final = 60.0
 """How long Kafka or the catalog may be away at the start, before the process ends to be started again."""
 RETRY_AFTER_S: Final = 0.5
+SETTLE_S: Final = 5.0
+"""For the level to be known before the first record is read: a sink that is started again goes on at the level."""
 STARTING: Final = "found the sink starting, expected an answer of Kafka and the catalog"
 
 _log = logging.getLogger("k2_sink")
@@ -68,6 +70,7 @@ def _serve(settings: SinkSettings) -> int:
         HealthServer(settings.listen_host, settings.metrics_port, registry, ready, live=live, ready=ready) as server,
     ):
         metrics.control_trouble.set_function(lambda: float(follower.trouble is not None))
+        follower.settle(SETTLE_S)
         sink = _start(settings, pipeline, _Controls(metrics, stop, heart, follower))
         started.append(sink)
         _log.info("sink ready", extra={"metrics_port": server.port})

@@ -69,7 +69,6 @@ def test_killed_at_random_moments_it_neither_loses_nor_doubles(work: SinkWorkspa
 def test_killed_while_it_defers_and_drains_it_neither_loses_nor_doubles(work: SinkWorkspace, seed: int) -> None:
     draw = random.Random(seed)  # not for secrets
     work.priorities = dict(zip(SYMBOLS, ("critical", "low", "normal") * 4, strict=True))
-    work.levelled = True
     trades = make_trades(12_000, symbols=SYMBOLS, seed=seed)
     owing = 0
     with producing(work, trades, 60):
@@ -90,7 +89,6 @@ def test_killed_while_it_defers_and_drains_it_neither_loses_nor_doubles(work: Si
 
 def test_a_sink_that_slept_through_a_drain_doubles_nothing(work: SinkWorkspace) -> None:
     work.priorities = dict.fromkeys(SYMBOLS, "low")
-    work.levelled = True
     work.sink = {"commitIntervalSeconds": 2}
     work.set_level(2)
     trades = make_trades(2_000, symbols=SYMBOLS, seed=33)

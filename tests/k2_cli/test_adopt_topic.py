@@ -114,7 +114,7 @@ def test_a_log_that_ends_before_the_table_cannot_be_adopted(work: Recovered) -> 
 
 
 def test_of_what_was_deferred_what_retention_took_is_lost_and_the_rest_comes_in(work: Recovered) -> None:
-    work.priorities, work.levelled = {"S0USDT": "low", "S1USDT": "critical"}, True
+    work.priorities = {"S0USDT": "low", "S1USDT": "critical"}
     work.partitions = 1
     work.set_level(2)
     trades = make_trades(300, symbols=("S0USDT", "S1USDT"), seed=58)

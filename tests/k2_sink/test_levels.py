@@ -26,7 +26,7 @@ SYMBOLS = (LOW, NORMAL, CRITICAL, UNNAMED)
 @pytest.fixture
 def work(kafka: LocalKafka, tmp_path: Path) -> Iterator[SinkWorkspace]:
     priorities = {LOW: "low", NORMAL: "normal", CRITICAL: "critical"}
-    workspace = SinkWorkspace(kafka.bootstrap_servers, tmp_path, priorities=priorities, levelled=True)
+    workspace = SinkWorkspace(kafka.bootstrap_servers, tmp_path, priorities=priorities)
     workspace.set_level(0)
     yield workspace
     workspace.close()

@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import httpx
 import yaml
 from confluent_kafka import Producer
 
+from k2_core.control import Command
+from k2_core.control_topic import ControlWriter
 from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.state import STATE_KEY, CommitState, owed_records
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic, partition_of
-from k2_core.types import Partition, Symbol, TopicName
+from k2_core.types import Level, Partition, Symbol, TopicName
 from support.lake import (
     by_message_id,
     committed_state,
@@ -35,7 +38,8 @@ from support.lake import (
 from support.records import Record, encode
 
 PATIENCE_S = 90.0
-LEVELLED = Path(__file__).with_name("levelled_sink.py")
+NAME = "test"
+"""Of every pipeline here; their namespaces differ."""
 SESSION_TIMEOUT_S = 2
 """Of the tests' sinks: a killed one is replaced after this time."""
 
@@ -50,14 +54,13 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PA
 
 
 class SinkProcess:
-    """A running `python -m k2_sink`, or the script in its place that is told its level."""
+    """A running `python -m k2_sink`."""
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        program = ["-P", str(LEVELLED)] if "K2_TEST_LEVEL_FILE" in environment else ["-m", "k2_sink"]
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, *program], env={**os.environ, **environment}, stderr=stderr
+                [sys.executable, "-m", "k2_sink"], env={**os.environ, **environment}, stderr=stderr
             )
 
     @property
@@ -108,8 +111,8 @@ class SinkProcess:
 class SinkWorkspace:
     """One pipeline: its topics on a Kafka, its lake in a folder or where `lake` says, its sinks.
 
-    `kafka` holds what a client needs beyond the address, as the services' variables. With `levelled`, sinks act on the
-    level that `set_level` wrote last; `priorities` are the symbols of the pipeline file.
+    `kafka` holds what a client needs beyond the address, as the services' variables. `priorities` are the
+    symbols of the pipeline file.
     """
 
     bootstrap_servers: str
@@ -121,7 +124,6 @@ class SinkWorkspace:
     lake: Mapping[str, str] | None = None
     kafka: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, str] = field(default_factory=lambda: {"BTCUSDT": "normal"})
-    levelled: bool = False
 
     def __post_init__(self) -> None:
         self.lake = lake_environment(self.folder) if self.lake is None else self.lake
@@ -151,14 +153,12 @@ class SinkWorkspace:
         document = {
             "apiVersion": "k2.dev/v1alpha1",
             "kind": "K2Pipeline",
-            "metadata": {"name": "test"},
+            "metadata": {"name": NAME},
             "spec": {"namespace": self.namespace, "ingestion": [source], "sink": dict(self.sink)},
         }
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(document))
-        levelled = {"K2_TEST_LEVEL_FILE": str(self._level_file)} if self.levelled else {}
         return {
-            **levelled,
             "K2_PIPELINE_FILE": str(path),
             "K2_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "K2_SINK_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
@@ -167,14 +167,10 @@ class SinkWorkspace:
             **more,
         }
 
-    @property
-    def _level_file(self) -> Path:
-        return self.folder / "level"
-
     def set_level(self, level: int) -> None:
-        """Tell all sinks a level; in one step, as they read at any moment."""
-        self._level_file.with_suffix(".new").write_text(str(level))
-        self._level_file.with_suffix(".new").rename(self._level_file)
+        """Tell all sinks a level, as the controller does: they act on it within a second."""
+        writer = ControlWriter(self.settings, f"{self.namespace}.{NAME}")
+        writer.command(Command(Level(level), "FirstCrossing", datetime.now(UTC)))
 
     def start(self, **more: str) -> SinkProcess:
         """Start one more sink."""
