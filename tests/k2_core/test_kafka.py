@@ -170,6 +170,12 @@ class TestTopics:
         topic = make(admin, topic_factory)
         assert admin.describe_topics([topic, TopicName("never-made")]).keys() == {topic}
 
+    def test_for_how_long_each_keeps_records(self, admin: KafkaAdmin, new_topic: TopicName) -> None:
+        for_ever = TopicName(f"{new_topic}-2")
+        admin.ensure_topics({new_topic: 1}, {"retention.ms": "60000"})
+        admin.ensure_topics({for_ever: 1}, {"retention.ms": "-1"})
+        assert admin.retention_ms([new_topic, for_ever]) == {new_topic: 60_000}
+
     def test_a_name_that_cannot_be_described(self, admin: KafkaAdmin) -> None:
         with pytest.raises(SetupError, match="Kafka refused"):
             admin.describe_topics([TopicName("not/a/topic")])

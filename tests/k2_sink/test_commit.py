@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from k2_core.errors import CatalogUnavailableError, StateError
 from k2_core.records import TRADES
-from k2_core.state import SNAPSHOT_KEY, STATE_KEY, CommitState
+from k2_core.state import SNAPSHOT_KEY, STATE_KEY, CommitState, LedgerEntry
 from k2_core.tables import open_catalog
 from k2_core.types import Offset, Partition, TopicId, TopicName
 from k2_sink.commit import (
@@ -29,7 +29,8 @@ from k2_sink.commit import (
     recover,
 )
 from k2_sink.files import FileWriter, sort_rows
-from k2_sink.protocol import Claim, Fenced, Span, Superseded
+from k2_sink.ledger import Paid
+from k2_sink.protocol import Claim, Drained, Fenced, Repayment, Span, Superseded
 from support.lake import by_message_id, committed_state, lake_settings, records_of, table_form, table_rows, trades_table
 from support.records import Record, make_trades
 
@@ -358,3 +359,45 @@ def test_a_dropped_table_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_table_stands_at_the_beginning(tmp_path: Path) -> None:
     assert writer(tmp_path).load()[1] == CommitState("cluster")
+
+
+OWED = LedgerEntry(TOPIC, Partition(0), Offset(0), Offset(50), ("BTCUSDT",), 2, "load", 50)
+
+
+def defer_all(to: TableWriter) -> None:
+    at = (TOPIC, Partition(0))
+    span = Span(Offset(0), Offset(50), deferred=(OWED,))
+    assert isinstance(to.commit(Claim("cluster", {TOPIC: TopicId("id")}, {at: span}, "d"), []), Committed)
+
+
+def repay(end: int, batch_id: str = "r") -> Repayment:
+    part = Drained(Offset(50), (OWED,), (Paid(OWED, Offset(end), end),))
+    return Repayment("cluster", {TOPIC: TopicId("id")}, {(TOPIC, Partition(0)): part}, batch_id)
+
+
+def test_a_drain_whose_answer_was_lost_is_in_once(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    ours = writer(tmp_path, faulty.catalog)
+    defer_all(ours)
+    trades = make_trades(50, symbols=("BTCUSDT",), seed=31)
+    faulty.after.append(lose_the_answer)
+    done = ours.commit(repay(50), write(ours, trades, "a"))
+    assert isinstance(done, Committed)
+    assert ours.failures == {"unknown": 1, "landed_unseen": 1}
+    assert (done.state.open_ledger, ours.state) == ((), done.state)
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
+
+
+def test_of_two_drains_of_one_range_one_lands(tmp_path: Path) -> None:
+    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
+    zombie, heir = writer(tmp_path, faulty.catalog), writer(tmp_path)
+    defer_all(heir)
+    trades = make_trades(50, symbols=("BTCUSDT",), seed=32)
+
+    def overtake() -> None:
+        assert isinstance(heir.commit(repay(20, "heir"), write(heir, trades[:20], "heir")), Committed)
+
+    faulty.before.append(overtake)
+    assert isinstance(zombie.commit(repay(50, "zombie"), write(zombie, trades, "zombie")), Superseded)
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades[:20])
+    assert [(entry.start, entry.records) for entry in zombie.state.open_ledger] == [(20, 30)]

@@ -7,6 +7,11 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from k2_core.records import TRADES
+from k2_core.state import LedgerEntry
+from k2_core.types import Offset, Partition, TopicName
+from k2_sink.batch import Batch
+from k2_sink.dedup import SeenIds
 from k2_sink.metrics import SinkMetrics
 
 
@@ -38,5 +43,29 @@ def test_names_are_those_that_dashboards_ask_for() -> None:
         "k2_sink_unread_lag_records",
         "k2_sink_newest_committed_timestamp_seconds",
         "k2_degradation_level",
+        "k2_sink_deferred_records_total",
+        "k2_sink_drained_records_total",
+        "k2_sink_ledger_open_records",
+        "k2_sink_ledger_open_entries",
+        "k2_sink_ledger_oldest_seconds",
     ):
         assert f"\n{name} " in text
+
+
+def test_where_a_sink_stands_is_shown() -> None:
+    registry = CollectorRegistry()
+    metrics = SinkMetrics(registry)
+    at, topic = Partition(0), TopicName("t")
+    batch = Batch(TRADES, SeenIds())
+    entries = [LedgerEntry(topic, at, Offset(n), Offset(n + 9), ("A",), 2, "", 3 + n, oldest_ms=5_000) for n in (0, 9)]
+    batch.start_at((topic, at), Offset(20), tuple(entries))
+    metrics.show(batch, {(topic, at): Offset(27)}, now_ms=65_000)
+
+    def shown(name: str) -> float | None:
+        return registry.get_sample_value(f"k2_sink_{name}")
+
+    assert (shown("owned_partitions"), shown("unread_lag_records")) == (1, 7)
+    assert (shown("ledger_open_records"), shown("ledger_open_entries")) == (15, 2)
+    assert shown("ledger_oldest_seconds") == 60
+    metrics.show(batch.restarted(set()), {}, now_ms=65_000)
+    assert (shown("ledger_open_records"), shown("ledger_oldest_seconds")) == (0, 0)
