@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -16,6 +18,7 @@ from k2_core.types import Offset, Partition, TopicName
 
 PARTITIONS: Final = 3
 PATIENCE_S: Final = 20.0
+_STEP_S: Final = 0.5
 
 
 @dataclass
@@ -32,6 +35,7 @@ class World:
     pipeline: Pipeline
     control: TopicName
     members: list[Consumer] = field(default_factory=list)
+    sinks: list[FakeSink] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.topic,) = self.pipeline.trades_topics()
@@ -74,7 +78,52 @@ class World:
         self.members.append(consumer)
         return consumer
 
+    def close(self) -> None:
+        """End all sinks and members."""
+        for sink in self.sinks:
+            sink.close()
+        for member in self.members:
+            member.close()
+
     def position(self, consumer: Consumer, offset: int, report: SinkReport) -> None:
         """Write a position as a member does, who alone may while there are members."""
         at = TopicPartition(self.topic, 0, offset, report.dump())
         consumer.commit(offsets=[at], asynchronous=False)
+
+
+class FakeSink:
+    """A member of the sinks' group that reads at a rate and says so each half second, until it is closed.
+
+    Args:
+        world: Whose records.
+        per_s: How many it reads.
+    """
+
+    def __init__(self, world: World, per_s: int) -> None:
+        self._world = world
+        self._per_step = max(1, round(per_s * _STEP_S / PARTITIONS))
+        self._consumer = world.join()
+        self._positions = dict.fromkeys(range(PARTITIONS), 0)
+        self._stop = threading.Event()
+        self._say()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        world.sinks.append(self)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_STEP_S):
+            ends = self._world.admin.stable_ends(self._world.topic, map(Partition, self._positions))
+            self._positions = {
+                at: min(offset + self._per_step, ends[Partition(at)]) for at, offset in self._positions.items()
+            }
+            self._say()
+
+    def _say(self) -> None:
+        text = SinkReport("sink-0/1", datetime.now(UTC), memory_ratio=0.1, commit_s=0.1).dump()
+        offsets = [TopicPartition(self._world.topic, at, offset, text) for at, offset in self._positions.items()]
+        self._consumer.commit(offsets=offsets, asynchronous=False)
+
+    def close(self) -> None:
+        """Stop reading, and stay a member."""
+        self._stop.set()
+        self._thread.join()

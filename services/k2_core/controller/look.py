@@ -58,11 +58,12 @@ class Looker:
     Args:
         settings: Where Kafka is.
         pipeline: Whose topics and groups.
+        admin: A client of that Kafka which others use too; None: one of its own.
     """
 
-    def __init__(self, settings: ServiceSettings, pipeline: Pipeline) -> None:
+    def __init__(self, settings: ServiceSettings, pipeline: Pipeline, admin: KafkaAdmin | None = None) -> None:
         self._pipeline = pipeline
-        self._admin = KafkaAdmin(settings)
+        self._admin = KafkaAdmin(settings) if admin is None else admin
         self._ages = _Ages(settings)
         self._retention: tuple[float, float | None] = (-RETENTION_EVERY_S, None)
 

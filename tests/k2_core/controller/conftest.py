@@ -29,5 +29,4 @@ def world(kafka: LocalKafka, topic_factory: TopicFactory) -> Iterator[World]:
     made = World(ServiceSettings(kafka_bootstrap_servers=kafka.bootstrap_servers), parse_pipeline(document), control)
     topic_factory._made.append(made.topic)
     yield made
-    for member in made.members:
-        member.close()
+    made.close()
