@@ -207,7 +207,11 @@ class Controllers:
 
     def _note(self, key: Key, subject: _Subject, tick: Tick | None, problem: str | None) -> None:
         now_s, last, controller = self._clock(), subject.decided, subject.controller
-        new = last if tick is None else taken(last, tick, told=controller is not None and not controller.untold)
+        new = (
+            replace(last, seen=False)
+            if tick is None
+            else taken(last, tick, told=controller is not None and not controller.untold)
+        )
         if problem is None and tick is not None and not new.lacks:
             subject.lacking_since_s = None
         elif subject.lacking_since_s is None:

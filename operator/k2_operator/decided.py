@@ -23,7 +23,7 @@ LONGEST_REASON: Final = 1024
 """As the resource definition has it."""
 _HELD: Final = "Until then levels and sinks stay as they are"
 _FIGURES: Final = ("unread_records", "oldest_unread_age_s", "memory_ratio", "offered_per_s", "accepted_per_s")
-_MORE_FIGURES: Final = ("shed_per_s", "deferred_records", "ready_replicas")
+_MORE_FIGURES: Final = ("shed_per_s", "deferred_records", "ready_replicas", "downstream_failing")
 _TERMS: Final = ("throughput_per_s", "utilization", "wanted", "cap")
 
 
@@ -38,6 +38,7 @@ class Decided:
         sinks_from: The decision that last changed the number of sinks.
         told: Whether services have been told.
         problem: What Kafka refused; None if nothing.
+        seen: Whether Kafka answered at the last turn: else figures are those of a turn before.
         lacking: Whether figures have been missing for so long that it is a fault.
     """
 
@@ -47,6 +48,7 @@ class Decided:
     sinks_from: Decision | None = None
     told: bool = False
     problem: str | None = None
+    seen: bool = False
     lacking: bool = False
 
     @property
@@ -86,6 +88,7 @@ def taken(last: Decided, tick: Tick, *, told: bool) -> Decided:
         level_from=last.level_from if same_level else new,
         sinks_from=last.sinks_from if same_sinks else new,
         told=told,
+        seen=tick.look is not None,
     )
 
 

@@ -16,6 +16,7 @@ _DECIDED: Final = {
     "recommended_level": "The level that the rules say, 0 to 4",
     "wanted_sinks": "Sinks that are to run",
     "recommended_sinks": "Sinks that the rules say",
+    "ready_sinks": "Sinks that read and say so",
     "deferred_records": "Records that sinks have read and owe to the table",
     "outage_budget_seconds": "Until the log removes what is owed to the table",
     "retention_seconds": "How long the log keeps a record",
@@ -101,6 +102,10 @@ class OperatorMetrics:
                 "recommended_level": decision.level.recommended,
                 "wanted_sinks": decided.sinks,
                 "recommended_sinks": decision.replicas.step.recommended,
+            }
+        if decided is not None and decision is not None and decided.seen:
+            figures |= {
+                "ready_sinks": decision.observation.ready_replicas,
                 "deferred_records": decision.observation.deferred_records,
                 "outage_budget_seconds": decision.outage_budget_s,
                 "retention_seconds": decision.observation.retention_s,

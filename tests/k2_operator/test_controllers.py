@@ -176,7 +176,7 @@ def test_a_kafka_that_is_away_is_not_asked_and_that_is_a_fault_after_a_while(
         decision = told.turns[-1].decision
         one.answered("no answer", 0.0)
         await until(lambda: told[-1][1] is not None and told[-1][1].lacking)
-        assert told.turns[-1].level == 0
+        assert (told.turns[-1].level, told.turns[-1].seen) == (0, False)
         assert told.turns[-1].decision is not None
         assert decision is not None
         frozen = told.turns[-1].decision

@@ -51,7 +51,7 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
 
     def shown() -> dict[str, float | None]:
         names = ("level", "recommended_level", "wanted_sinks", "recommended_sinks", "deferred_records")
-        names = (*names, "outage_budget_seconds", "retention_seconds")
+        names = (*names, "ready_sinks", "outage_budget_seconds", "retention_seconds")
         return {name: registry.get_sample_value(f"k2_operator_pipeline_{name}", labels) for name in names}
 
     seen = replace(CALM, unread_records=20_000, deferred_records=7, oldest_uncommitted_age_s=400)
@@ -62,9 +62,18 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
         "level": 0,
         "recommended_level": 2,
         "wanted_sinks": 2,
+        "ready_sinks": 2,
         "deferred_records": 7,
         "outage_budget_seconds": 600,
         "retention_seconds": 1000,
+    }
+    away = replace(taken(Decided(), tick(decision(seen)), told=True), seen=False)
+    metrics.show_decided(A, away)
+    assert {name for name, value in shown().items() if value is None} == {
+        "ready_sinks",
+        "deferred_records",
+        "outage_budget_seconds",
+        "retention_seconds",
     }
     unknown = replace(CALM, retention_s=None, oldest_uncommitted_age_s=None)
     metrics.show_decided(A, taken(Decided(), tick(decision(unknown)), told=True))
