@@ -237,10 +237,10 @@ def _take_turn(subject: _Subject, charge: Charge) -> Tick:
 
 
 def _begin(charge: Charge) -> Controller:
-    name = charge.pipeline.control_name
-    writer = ControlWriter(charge.kafka.settings, name)
-    reader = ControlReader(charge.kafka.settings, name)
-    looker = Looker(charge.kafka.settings, charge.pipeline, charge.kafka.topics)
+    kafka, name = charge.kafka, charge.pipeline.control_name
+    writer = ControlWriter(kafka.settings, name, producer=kafka.producer())
+    looker = Looker(kafka.settings, charge.pipeline, kafka.topics, kafka.ages(name))
+    reader = ControlReader(kafka.settings, name)
     try:
         return Controller(policy_config(charge.pipeline.spec), looker, reader, writer)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The Kafkas that pipelines name, each with its login: one client for all who look, who may ask now, and how it fares.
+"""The Kafkas that pipelines name, each with its login: clients for all who ask, who may ask now, and how it fares.
 
 Shared by `observe` and `controllers`. One that does not answer is asked less and less often, whoever asks.
 """
@@ -8,13 +8,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
+import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import Producer
+
 from k2_core.config import ServiceSettings
+from k2_core.control_topic import control_producer
+from k2_core.controller.look import RecordAges
 from k2_core.spec import KafkaSpec
 from k2_operator.topics import Topics, kafka_settings
 
@@ -52,6 +58,24 @@ class Kafka:
     problem: str | None = None
     closed_until_s: float = 0.0
     backoff_s: float = FIRST_BACKOFF_S
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _producer: Producer | None = None
+    _ages: dict[int, RecordAges] = field(default_factory=dict)
+
+    def producer(self) -> Producer:
+        """Return the producer that all controllers share: each client has threads and memory of its own."""
+        with self._lock:
+            if self._producer is None:
+                self._producer = control_producer(self.settings)
+            return self._producer
+
+    def ages(self, name: str) -> RecordAges:
+        """Return what a controller of that name reads ages with: one of as many as there are turns at once."""
+        with self._lock:
+            number = zlib.crc32(name.encode()) % AT_ONCE
+            if number not in self._ages:
+                self._ages[number] = RecordAges(self.settings)
+            return self._ages[number]
 
     def answered(self, problem: str | None, now_s: float) -> None:
         """Note what came of asking."""

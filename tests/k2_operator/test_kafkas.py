@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from k2_core.spec import KafkaSpec
-from k2_operator.kafkas import FIRST_BACKOFF_S, IDLE_S, LONGEST_BACKOFF_S, Kafkas
+from k2_operator.kafkas import AT_ONCE, FIRST_BACKOFF_S, IDLE_S, LONGEST_BACKOFF_S, Kafkas
 
 PLAIN = KafkaSpec(bootstrap_servers="127.0.0.1:1")
 CA = "spec.kafka.tls.caSecret"
@@ -48,6 +48,16 @@ def test_one_that_does_not_answer_is_asked_less_and_less_often() -> None:
     assert one.problem == "no answer"
     one.answered(None, 200.0)
     assert (one.problem, one.used_s, one.backoff_s) == (None, 200.0, FIRST_BACKOFF_S)
+    kafkas.close()
+
+
+def test_controllers_share_its_clients() -> None:
+    kafkas = Kafkas()
+    one = kafkas.of(PLAIN, {})
+    assert one.producer() is one.producer()
+    readers = {id(one.ages(f"p{number}")) for number in range(50)}
+    assert len(readers) == AT_ONCE
+    assert one.ages("p1") is one.ages("p1")
     kafkas.close()
 
 
