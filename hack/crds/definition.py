@@ -27,7 +27,7 @@ COLUMNS: Final = (
     ("Level", "integer", ".status.level", 0, "Level of degradation, 0 to 4"),
     ("Lag", "integer", ".status.lag.unreadRecords", 0, "Records that no sink has read yet"),
     ("Sinks", "integer", ".status.replicas.sink", 0, "Sinks that are ready"),
-    ("Desired", "integer", ".spec.sink.replicas", 0, "Sinks that are asked for"),
+    ("Desired", "integer", ".status.replicas.sinkWanted", 0, "Sinks that are asked for"),
     # A date and not a number of seconds: kubectl counts on from it, so an operator that stands still does not hide it.
     ("Committed", "date", ".status.freshness.committedAt", 0, "Age of the newest commit"),
     ("Query", "string", ".status.query.url", 0, "Address of the query API"),

@@ -7,9 +7,20 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from k2_core.metrics import LATENCY_BUCKETS_S
+from k2_operator.decided import Decided
 from k2_operator.store import Key
 
 _PIPELINE: Final = ("namespace", "pipeline")
+_DECIDED: Final = {
+    "level": "The level that services are told, a person's decision included, 0 to 4",
+    "recommended_level": "The level that the rules say, 0 to 4",
+    "wanted_sinks": "Sinks that are to run",
+    "recommended_sinks": "Sinks that the rules say",
+    "ready_sinks": "Sinks that read and say so",
+    "deferred_records": "Records that sinks have read and owe to the table",
+    "outage_budget_seconds": "Until the log removes what is owed to the table",
+    "retention_seconds": "How long the log keeps a record",
+}
 
 
 class OperatorMetrics:
@@ -49,6 +60,10 @@ class OperatorMetrics:
             (*_PIPELINE, "type"),
             registry=registry,
         )
+        self._decided = {
+            name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
+            for name, text in _DECIDED.items()
+        }
         self._phases: dict[Key, str] = {}
         self._conditions: dict[Key, set[str]] = {}
 
@@ -77,6 +92,27 @@ class OperatorMetrics:
         else:
             gauge.remove(*key)
 
+    def show_decided(self, key: Key, decided: Decided | None) -> None:
+        """Show what a pipeline's controller decided and saw; None takes all of it away."""
+        decision = None if decided is None else decided.decision
+        figures: dict[str, float | None] = {}
+        if decided is not None and decision is not None:
+            figures = {
+                "level": decided.level,
+                "recommended_level": decision.level.recommended,
+                "wanted_sinks": decided.sinks,
+                "recommended_sinks": decision.replicas.step.recommended,
+            }
+        if decided is not None and decision is not None and decided.seen:
+            figures |= {
+                "ready_sinks": decision.observation.ready_replicas,
+                "deferred_records": decision.observation.deferred_records,
+                "outage_budget_seconds": decision.outage_budget_s,
+                "retention_seconds": decision.observation.retention_s,
+            }
+        for name, gauge in self._decided.items():
+            self.show(gauge, key, figures.get(name))
+
     def forget(self, key: Key) -> None:
         """Take away everything of a pipeline that is gone."""
         self._uncount(key)
@@ -85,6 +121,7 @@ class OperatorMetrics:
             self.condition.remove(*key, kind)
         for gauge in (self.unread, self.uncommitted, self.committed_age):
             self.show(gauge, key, None)
+        self.show_decided(key, None)
 
     def _uncount(self, key: Key) -> None:
         if (phase := self._phases.get(key)) is not None:

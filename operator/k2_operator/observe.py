@@ -10,36 +10,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, Protocol
 
 from k2_core.errors import K2Error
 from k2_core.spec import SecretKeyRef
 from k2_operator.cluster import Cluster
 from k2_operator.errors import ApiRefusedError
+from k2_operator.kafkas import Kafka, Kafkas
 from k2_operator.names import SECRET
 from k2_operator.signals import Answer, Question, Secrets
 from k2_operator.store import Key
-from k2_operator.topics import Look, Topics, kafka_settings, look
+from k2_operator.topics import Look, look
 
 LOOKS_PER_S: Final = 20.0
 """Of all pipelines together: 1,000 pipelines are looked at every 50 s, at some 3 ms of processor time each."""
 THREADS: Final = 8
-AT_ONCE: Final = 4
-"""Looks at one Kafka at the same time."""
 SAY_AGAIN_S: Final = 60.0
 """A pipeline is woken after this though nothing changed: ages grow, and what was missed is made good."""
-FIRST_BACKOFF_S: Final = 2.0
-LONGEST_BACKOFF_S: Final = 60.0
 SECRET_AGE_S: Final = 10.0
-IDLE_S: Final = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -56,18 +49,9 @@ class _Subject:
     question: Question
     due_s: float
     answer: Answer | None = None
+    kafka: Kafka | None = None
     woken_s: float = 0.0
     busy: bool = False
-
-
-@dataclass
-class _Kafka:
-    topics: Topics
-    gate: asyncio.Semaphore
-    used_s: float
-    problem: str | None = None
-    closed_until_s: float = 0.0
-    backoff_s: float = FIRST_BACKOFF_S
 
 
 class KubernetesSecrets:
@@ -129,11 +113,10 @@ class Observer:
         self._changed = changed
         self._clock = clock
         self._subjects: dict[Key, _Subject] = {}
-        self._kafkas: dict[str, _Kafka] = {}
+        self._kafkas = Kafkas(clock)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kafka")
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._folder = tempfile.TemporaryDirectory(prefix="k2-operator-")
 
     def ask(self, key: Key, question: Question) -> None:
         """Look at this from now on; at once if the question is new."""
@@ -153,6 +136,11 @@ class Observer:
             return None
         return subject.answer
 
+    def kafka(self, key: Key) -> Kafka | None:
+        """Return the Kafka that was last asked for a pipeline, with its login; None before the first."""
+        subject = self._subjects.get(key)
+        return None if subject is None else subject.kafka
+
     def hurry(self, key: Key) -> None:
         """Look again at once."""
         if (subject := self._subjects.get(key)) is not None:
@@ -169,8 +157,8 @@ class Observer:
             while True:
                 self._start_due()
                 self._wake.clear()
+                # Not wait_for: before Python 3.12 it swallows a cancellation that meets a wake-up.
                 with contextlib.suppress(TimeoutError):
-                    # Not wait_for: before Python 3.12 it loses a cancellation that comes together with a wake-up.
                     async with asyncio.timeout(self._until_next()):
                         await self._wake.wait()
         finally:
@@ -181,7 +169,7 @@ class Observer:
         for task in self._tasks:
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._folder.cleanup()
+        self._kafkas.close()
 
     def _until_next(self) -> float:
         due = [subject.due_s for subject in self._subjects.values() if not subject.busy]
@@ -199,10 +187,11 @@ class Observer:
     async def _look(self, key: Key, subject: _Subject) -> None:
         question = subject.question
         try:
-            answer = await self._ask_all(question)
+            answer, kafka = await self._ask_all(question)
         except K2Error as error:  # the API server is away: the last answer stands until it is back
             _log.warning("look: will be tried again", extra={"pipeline": "/".join(key), "error": str(error)})
         else:
+            subject.kafka = kafka or subject.kafka
             self._take(key, subject, answer)
         finally:
             subject.busy = False
@@ -221,19 +210,21 @@ class Observer:
             differs = True
         self._changed(key, answer, differs)
 
-    async def _ask_all(self, question: Question) -> Answer:
+    async def _ask_all(self, question: Question) -> tuple[Answer, Kafka | None]:
         secrets, values = await self._read_secrets(question)
         answer = Answer(question, self._clock(), secrets)
         if lacking := [at for at in question.secrets if at.startswith("spec.kafka.") and at not in values]:
-            return replace(answer, kafka_problem=f"not asked, for want of {', '.join(lacking)}")
-        found = await self._ask_kafka(question, values)
-        return replace(
+            return replace(answer, kafka_problem=f"not asked, for want of {', '.join(lacking)}"), None
+        kafka = self._kafkas.of(question.kafka, values)
+        found = await self._ask_kafka(question, kafka)
+        answer = replace(
             answer,
             partitions=found.partitions,
             log=found.log,
             kafka_problem=found.kafka_problem,
             topics_problem=found.topics_problem,
         )
+        return answer, kafka
 
     async def _read_secrets(self, question: Question) -> tuple[Secrets, dict[str, bytes]]:
         versions: dict[str, str] = {}
@@ -251,40 +242,14 @@ class Observer:
                 problems[ref.name] = _lacks(ref, where)
         return Secrets(versions, problems), values
 
-    async def _ask_kafka(self, question: Question, values: Mapping[str, bytes]) -> Look:
-        kafka = self._kafka(question, values)
-        async with kafka.gate:
+    async def _ask_kafka(self, question: Question, kafka: Kafka) -> Look:
+        async with kafka.looks:
             if self._clock() < kafka.closed_until_s:
                 return Look(kafka_problem=kafka.problem)
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._threads, look, kafka.topics, question)
-        kafka.used_s = self._clock()
-        kafka.problem = found.kafka_problem
-        if found.kafka_problem is None:
-            kafka.backoff_s = FIRST_BACKOFF_S
-        else:
-            kafka.closed_until_s = self._clock() + kafka.backoff_s
-            kafka.backoff_s = min(LONGEST_BACKOFF_S, 2 * kafka.backoff_s)
+        kafka.answered(found.kafka_problem, self._clock())
         return found
-
-    def _kafka(self, question: Question, values: Mapping[str, bytes]) -> _Kafka:
-        """Return the client of a Kafka with these credentials; clients that nobody has used for long are dropped."""
-        own = {where: value for where, value in values.items() if where.startswith("spec.kafka.")}
-        text = question.kafka.model_dump_json() + repr(sorted(own.items()))
-        name = hashlib.sha256(text.encode()).hexdigest()
-        now_s = self._clock()
-        self._kafkas = {at: one for at, one in self._kafkas.items() if at == name or now_s - one.used_s < IDLE_S}
-        if name not in self._kafkas:
-            settings = kafka_settings(question.kafka, own, self._ca_file(name, own.get("spec.kafka.tls.caSecret")))
-            self._kafkas[name] = _Kafka(Topics(settings), asyncio.Semaphore(AT_ONCE), now_s)
-        return self._kafkas[name]
-
-    def _ca_file(self, name: str, content: bytes | None) -> Path | None:
-        if content is None:
-            return None
-        file = Path(self._folder.name) / f"{name}.pem"
-        file.write_bytes(content)
-        return file
 
 
 def _lacks(ref: SecretKeyRef, where: str) -> str:

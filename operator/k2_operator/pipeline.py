@@ -43,6 +43,16 @@ class Effective:
         """The namespace of the resource and all its children."""
         return self.pipeline.metadata.namespace
 
+    @property
+    def decides(self) -> bool:
+        """Whether a controller decides anything for it."""
+        return self.pipeline.spec.scaling.mode != "Off" or self.pipeline.spec.degradation.mode != "Off"
+
+    @property
+    def scales(self) -> bool:
+        """Whether the number of sinks is the controller's."""
+        return self.pipeline.spec.scaling.mode == "Auto"
+
     def topics(self) -> dict[TopicName, int]:
         """Return the topics that have to exist and their partitions, dead letters included."""
         wanted = self.pipeline.trades_topics()

@@ -15,6 +15,7 @@ from typing import Any, Final
 from k2_core.errors import SpecError
 from k2_operator.cluster import Cluster
 from k2_operator.config import OperatorConfig
+from k2_operator.controllers import Charge, Controllers
 from k2_operator.errors import ApiRefusedError
 from k2_operator.names import DEPLOYMENT, FINALIZER, INGEST, PIPELINE, POD
 from k2_operator.observe import Observer
@@ -26,6 +27,7 @@ from k2_operator.resource import Resource
 from k2_operator.signals import Answer, Positions, reached
 from k2_operator.situation import (
     Situation,
+    executor_of,
     frozen,
     is_gone,
     manifests_due,
@@ -33,6 +35,7 @@ from k2_operator.situation import (
     no_longer_wanted,
     question_for,
     standing_of,
+    still_decides,
     workloads_of,
 )
 from k2_operator.status import Refusal
@@ -56,6 +59,7 @@ class Parts:
         store: What stands there.
         writer: Writes children.
         observer: Looks at Kafka and secrets.
+        controllers: Decide about levels and sinks.
         reporter: Says what was found.
         config: The operator's own.
         wake_later: Has a pipeline reconciled again after so many seconds.
@@ -67,6 +71,7 @@ class Parts:
     store: Store
     writer: Writer
     observer: Observer
+    controllers: Controllers
     reporter: Reporter
     config: OperatorConfig
     wake_later: Callable[[Key, float], None]
@@ -109,6 +114,7 @@ class Reconciler:
                 await self._hold(resource)
             return
         situation = self._situation(body, resource)
+        self._control(situation)
         refusals = await self._act(situation)
         await self._parts.reporter.report(body, situation, refusals)
         if situation.due.step is Step.RELEASE:
@@ -121,6 +127,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._memories.pop(key, None)
         self._parts.observer.forget(key)
+        self._parts.controllers.forget(key)
         self._parts.reporter.forget(key)
 
     # What stands there.
@@ -144,7 +151,7 @@ class Reconciler:
         ingest_gone = is_gone(fares, INGEST)
         drained = self._drained(key, answer, ingest_gone=ingest_gone)
         due = plan(standing_of(resource, children, fares, ingest_gone=ingest_gone, drained=drained))
-        return Situation(resource, found, problem, children, fares, answer, due)
+        return Situation(resource, found, problem, children, fares, answer, due, self._parts.controllers.of(key))
 
     def _effective(self, body: Mapping[str, Any]) -> tuple[Effective | None, str | None]:
         try:
@@ -170,6 +177,21 @@ class Reconciler:
         if memory.targets is None:
             memory.targets = answer.log.ends
         return reached(answer.log.committed, memory.targets, answer.log.starts)
+
+    # Who decides.
+
+    def _control(self, situation: Situation) -> None:
+        """Have the pipeline's controller run while the pipeline does, from when its Kafka is known."""
+        key, found, controllers = situation.resource.key, situation.effective, self._parts.controllers
+        decides = still_decides(situation)
+        if situation.due.step is not Step.RUN:
+            controllers.pause(key)
+        elif decides is False:
+            controllers.forget(key)
+        elif found is not None and situation.answer is not None:
+            kafka = self._parts.observer.kafka(key)
+            if kafka is not None:
+                controllers.look_after(key, Charge(kafka, found.pipeline, executor_of(situation.workloads)))
 
     # What is due.
 

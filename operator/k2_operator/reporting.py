@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from k2_core.errors import K2Error
 from k2_core.spec import inactive_settings
-from k2_operator import events
+from k2_operator import decided, events
 from k2_operator.cluster import Cluster
 from k2_operator.errors import ApiRefusedError, FieldConflictError
 from k2_operator.metrics import OperatorMetrics
@@ -19,7 +19,7 @@ from k2_operator.names import PIPELINE
 from k2_operator.pipelines import Pipelines
 from k2_operator.plan import Step
 from k2_operator.resource import Resource
-from k2_operator.situation import Situation
+from k2_operator.situation import Situation, still_decides
 from k2_operator.status import Refusal, View, status, worth_writing
 from k2_operator.store import Key
 
@@ -84,7 +84,8 @@ class Reporter:
             return
         await self._write_status(resource, new)
         told.written_s = self.clock()
-        for kind, reason, message in events.changes(resource.status, new):
+        told_of = decided.changes(resource.status.get("decision", {}), new.get("decision", {}), situation.decided)
+        for kind, reason, message in (*events.changes(resource.status, new), *told_of):
             await self._post(events.event(body, kind, reason, message, self.now()))
 
     def _view(self, situation: Situation, refusals: Sequence[Refusal], told: _Told) -> View:
@@ -107,6 +108,9 @@ class Reporter:
             refusals=list(dict.fromkeys(refusals)),
             draining_s=0.0 if told.draining_s is None else now_s - told.draining_s,
             drain_timeout_s=self.drain_timeout_s,
+            decides=still_decides(situation),
+            off=found is not None and not found.decides,
+            decided=situation.decided,
         )
 
     async def _write_status(self, resource: Resource, new: Mapping[str, Any]) -> None:

@@ -23,6 +23,8 @@ from k2_operator import handlers, health
 from k2_operator.autoscalers import Autoscalers
 from k2_operator.cluster import Cluster, path
 from k2_operator.config import OperatorConfig
+from k2_operator.controllers import Controllers
+from k2_operator.decided import Decided
 from k2_operator.metrics import OperatorMetrics
 from k2_operator.names import AUTOSCALER, CHILD_KINDS, MANAGED_LABEL, MANAGER, PIPELINE, POD, SCALED_OBJECT, Kind
 from k2_operator.observe import KubernetesSecrets, Observer
@@ -99,6 +101,7 @@ class Service:
         self._queue = WorkQueue()
         self._autoscalers = Autoscalers(self._autoscaler_changed)
         self._observer = Observer(KubernetesSecrets(self._cluster), config.resync_seconds, self._looked)
+        self._controllers = Controllers(self._decided)
         self._reconciler = Reconciler(
             Parts(
                 cluster=self._cluster,
@@ -106,6 +109,7 @@ class Service:
                 store=self._store,
                 writer=Writer(self._cluster, self._store, self._autoscalers),
                 observer=self._observer,
+                controllers=self._controllers,
                 reporter=Reporter(self._cluster, self._pipelines, metrics, config.drain_timeout_seconds),
                 config=config,
                 wake_later=self._queue.wake_later,
@@ -142,6 +146,7 @@ class Service:
             tasks += [self._task(f"worker {number}", self._work()) for number in range(WORKERS)]
             tasks += [
                 self._task("looks", self._observer.run()),
+                self._task("controllers", self._controllers.run()),
                 self._task("figures", self._show_figures()),
                 self._task("kopf", self._follow_pipelines()),
             ]
@@ -154,6 +159,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._controllers.close()
             self._observer.close()
 
     @staticmethod
@@ -236,6 +242,11 @@ class Service:
         at = None if log is None else log.committed_at
         age_s = None if at is None else max(0.0, (datetime.now(UTC) - at).total_seconds())
         self._metrics.show(self._metrics.committed_age, key, age_s)
+        if differs:
+            self._queue.wake(key)
+
+    def _decided(self, key: Key, decided: Decided | None, differs: bool) -> None:  # a callback's signature
+        self._metrics.show_decided(key, decided)
         if differs:
             self._queue.wake(key)
 

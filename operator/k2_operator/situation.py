@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from k2_core.controller.sight import Executor
 from k2_operator.config import OperatorConfig
+from k2_operator.decided import Decided
 from k2_operator.names import (
     COMPONENT_LABEL,
     CONFIG_MAP,
@@ -48,6 +50,7 @@ class Situation:
         workloads: How its parts fare.
         answer: The last look at Kafka and secrets; None before the first.
         due: What may run.
+        decided: What its controller decided last; None where there is none, or before its first turn.
     """
 
     resource: Resource
@@ -57,6 +60,7 @@ class Situation:
     workloads: Sequence[Workload]
     answer: Answer | None
     due: Plan
+    decided: Decided | None = None
 
 
 def workloads_of(found: Effective | None, children: Children) -> list[Workload]:
@@ -121,7 +125,7 @@ def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest
     found, answer, due = situation.effective, situation.answer, situation.due
     if found is None or answer is None:
         return []
-    inputs = Inputs(found, config, situation.resource.uid, answer.secrets.versions)
+    inputs = Inputs(found, config, situation.resource.uid, answer.secrets.versions, sinks_due(situation, found))
     made = [_planned(manifest, due) for manifest in render(inputs)]
     if frozen(situation, made):
         made = [one for one in made if one["kind"] not in {DEPLOYMENT.name, CONFIG_MAP.name}]
@@ -129,6 +133,40 @@ def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest
         there = {(place.kind, place.name) for place, _ in situation.children}
         made = [one for one in made if not _is_idle(one) or (one["kind"], one["metadata"]["name"]) in there]
     return made
+
+
+def sinks_due(situation: Situation, found: Effective) -> int | None:
+    """Return how many sinks there are to be while the pipeline runs; None: as the spec says.
+
+    As long as nothing is decided they stay as many as there are: an operator that starts changes nothing.
+    """
+    if not found.scales:
+        return None
+    if situation.decided is not None and situation.decided.sinks is not None:
+        return situation.decided.sinks
+    return _sinks_there(situation.workloads) or None
+
+
+def executor_of(fares: Sequence[Workload]) -> Executor:
+    """Return what a controller is to know of the sinks."""
+    replacing = any(one.replacing for one in fares if one.component == SINK)
+    return Executor(_sinks_there(fares) or None, rolling_out=replacing)
+
+
+def _sinks_there(fares: Sequence[Workload]) -> int:
+    return sum(one.wanted for one in fares if one.component == SINK)
+
+
+def still_decides(situation: Situation) -> bool | None:
+    """Whether the pipeline is a controller's; None where that is not known, as the spec is wrong.
+
+    One whose modes have been set to Off is until services have been told so, or they would keep their level for ever.
+    """
+    found, decided = situation.effective, situation.decided
+    if found is None:
+        return None
+    told = decided is not None and decided.released
+    return found.decides or ("decision" in situation.resource.status and not told)
 
 
 def _planned(manifest: Manifest, due: Plan) -> Manifest:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from k2_core.policy.decision import Decision
+from k2_operator import decided
+from k2_operator.decided import Decided
 from k2_operator.names import FORCE_DELETE, INGEST, QUERY, SERVICE_PORT, SINK, Names
 from k2_operator.plan import Step
 from k2_operator.signals import Answer
@@ -72,6 +75,9 @@ class View:
         refusals: What could not be written.
         draining_s: For how long the sink has been draining.
         drain_timeout_s: After which that is called slow.
+        decides: Whether it has a controller; None where that is not known.
+        off: Whether it is to have none.
+        decided: What its controller decided last.
     """
 
     key: Key
@@ -87,6 +93,15 @@ class View:
     refusals: Sequence[Refusal] = ()
     draining_s: float = 0.0
     drain_timeout_s: float = 600.0
+    decides: bool | None = False
+    off: bool = True
+    decided: Decided | None = None
+
+    @property
+    def decision(self) -> Decision | None:
+        """What is decided while the pipeline runs; None where there is nothing new to say."""
+        known = self.decides and not self.off and self.step is Step.RUN and self.decided is not None
+        return self.decided.decision if known and self.decided is not None else None
 
 
 def status(view: View, now: datetime) -> dict[str, Any]:
@@ -97,15 +112,25 @@ def status(view: View, now: datetime) -> dict[str, Any]:
     written: dict[str, Any] = {
         "phase": phase,
         "observedGeneration": view.generation,
-        "level": 0,
         "conditions": _written([ready, *found], view, now),
         "replicas": {
             component: sum(one.ready for one in view.workloads if one.component == component)
             for component in (INGEST, SINK, QUERY)
-        },
+        }
+        | {"sinkWanted": sum(one.wanted for one in view.workloads if one.component == SINK)},
         "query": {"url": f"http://{Names(view.key.name).query}.{view.key.namespace}.svc:{SERVICE_PORT}"},
     }
-    return written | _figures(view.answer, now)
+    return written | _decision(view, now) | _figures(view.answer, now)
+
+
+def _decision(view: View, now: datetime) -> dict[str, Any]:
+    """Return level and decision. While nobody decides they stay: a controller's absence changes no level."""
+    if view.decides is False:
+        return {}
+    if view.decision is None or view.decided is None:
+        return {name: view.previous[name] for name in ("level", "decision") if name in view.previous}
+    found = {"decision": decided.shown(view.decided, view.previous.get("decision", {}), moment(now))}
+    return found if view.decided.level is None else found | {"level": int(view.decided.level)}
 
 
 def worth_writing(previous: Mapping[str, Any], new: Mapping[str, Any], since_s: float) -> bool:
@@ -122,7 +147,8 @@ def worth_writing(previous: Mapping[str, Any], new: Mapping[str, Any], since_s: 
 
 
 def _steady(written: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in written.items() if name not in _VOLATILE}
+    found = {name: value for name, value in written.items() if name not in _VOLATILE}
+    return found | {"decision": decided.steady(found["decision"])} if "decision" in found else found
 
 
 def conditions(view: View) -> list[Condition]:
@@ -133,6 +159,7 @@ def conditions(view: View) -> list[Condition]:
         _kafka_ready(view),
         _topics_ready(view),
         *(_workload_ready(view, component) for component in (INGEST, SINK, QUERY)),
+        _decision_ready(view),
         _owned(view.refusals),
     ]
 
@@ -220,6 +247,25 @@ def _draining(view: View) -> Condition:
     text += f" after {minutes} minutes; look at the sink's log. Nothing is lost by waiting"
     text += f'; a deletion goes on without the drain with the annotation {FORCE_DELETE}: "true"'
     return Condition("SinkReady", status=False, reason="DrainSlow", message=text)
+
+
+def _decision_ready(view: View) -> Condition:
+    kind = "DecisionReady"
+    if view.off:
+        return Condition(kind, status=True, reason="Off", message="spec.scaling and spec.degradation are Off")
+    if view.deleting or view.suspend:
+        return Condition(kind, status=False, reason="Stopped", message="nothing is decided; services keep their level")
+    found = None if view.decided is None or view.decides is None else decided.verdict(view.decided)
+    # Before the first turn an operator that starts has nothing new to say.
+    return _as_before(view, kind) if found is None else Condition(kind, *found)
+
+
+def _as_before(view: View, kind: str) -> Condition:
+    words: Mapping[object, bool] = {"True": True, "False": False}
+    for one in view.previous.get("conditions", ()):
+        if one["type"] == kind and one["reason"] not in {"Off", "Stopped"}:
+            return Condition(kind, words.get(one["status"]), one["reason"], one["message"])
+    return Condition(kind, None, "NotYetKnown")
 
 
 def _owned(refusals: Sequence[Refusal]) -> Condition:

@@ -45,6 +45,7 @@ class Workload:
         ready: Pods that are ready, as the Deployment says.
         settled: Whether the Deployment's controller has seen its newest version and all pods are of it.
         gone: Whether nothing is asked for and no pod is left.
+        replacing: Whether pods of an older version are left: it rolls out, which scaling alone never does.
         trouble: Why it is not ready; None if it is.
     """
 
@@ -55,6 +56,7 @@ class Workload:
     settled: bool
     gone: bool
     trouble: Trouble | None
+    replacing: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -84,7 +86,8 @@ def workload(
     settled = seen and status.get("updatedReplicas", 0) >= wanted and status.get("replicas", 0) <= wanted
     gone = wanted == 0 and seen and status.get("replicas", 0) == 0 and not pods
     found = None if ready >= wanted and settled else _trouble(name, ready, wanted, pods)
-    return Workload(component, name, wanted, ready, settled, gone, found)
+    replacing = status.get("replicas", 0) > status.get("updatedReplicas", 0)
+    return Workload(component, name, wanted, ready, settled, gone, found, replacing)
 
 
 def _is_of(pod: Mapping[str, Any], component: str, source: str | None) -> bool:

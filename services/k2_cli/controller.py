@@ -13,8 +13,6 @@ import threading
 import time
 from typing import Final
 
-from k2_core.policy.configured import policy_config
-
 from k2_core.config import ServiceSettings, read_settings
 from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller.look import Looker
@@ -27,6 +25,7 @@ from k2_core.health import HealthServer, Heartbeat
 from k2_core.kafka import KafkaAdmin
 from k2_core.logs import configure
 from k2_core.metrics import new_registry
+from k2_core.policy.configured import policy_config
 from k2_core.spec import Pipeline, load_pipeline
 
 LOOK_EVERY_S: Final = 1.0

@@ -50,6 +50,12 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def control_producer(settings: ServiceSettings) -> Producer:
+    """Return a producer as `ControlWriter` wants it."""
+    config = client_config(settings, enable_idempotence=True, linger_ms=0, delivery_timeout_ms=10_000)
+    return Producer(config, logger=_log)
+
+
 class ControlWriter:
     """Writes what one pipeline's services are to do. Makes the topic if it is missing.
 
@@ -57,18 +63,24 @@ class ControlWriter:
         settings: Where Kafka is.
         pipeline: See `Pipeline.control_name`.
         topic: Another one in tests only.
+        producer: One that others use too; None: one of its own.
 
     Raises:
         KafkaUnavailableError: No broker answered.
         SetupError: The topic may not be made.
     """
 
-    def __init__(self, settings: ServiceSettings, pipeline: str, topic: TopicName = CONTROL_TOPIC) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        pipeline: str,
+        topic: TopicName = CONTROL_TOPIC,
+        producer: Producer | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._topic = topic
         KafkaAdmin(settings).ensure_topics({topic: 1}, CONTROL_CONFIG)
-        config = client_config(settings, enable_idempotence=True, linger_ms=0, delivery_timeout_ms=10_000)
-        self._producer = Producer(config, logger=_log)
+        self._producer = control_producer(settings) if producer is None else producer
 
     def command(self, command: Command) -> None:
         """Tell services what to do.

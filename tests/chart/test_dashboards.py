@@ -15,7 +15,7 @@ from support import prometheus
 from support.chart import DASHBOARDS
 from support.exported import EXPORTED, metrics_in
 
-ROWS: Final = ["flow", "lag", "freshness", "commits", "gaps", "dead letters", "queries", "operator"]
+ROWS: Final = ["flow", "lag", "level", "freshness", "commits", "gaps", "dead letters", "queries", "operator"]
 CONTENT: Final[Mapping[str, Any]] = {path.stem: json.loads(path.read_text()) for path in DASHBOARDS}
 PANELS: Final = [
     pytest.param(panel, id=f"{name}: {panel['title']}")

@@ -32,7 +32,13 @@ STATUS: Final[dict[str, Any]] = {
     "level": 0,
     "lag": {"unreadRecords": 12, "uncommittedRecords": 1_000},
     "freshness": {"committedAt": NOW, "committedAgeSeconds": 3.5, "newestEventTime": NOW},
-    "replicas": {"ingest": 1, "sink": 2, "query": 1},
+    "decision": {
+        "level": {"applied": 0, "recommended": 2, "why": "Forecast", "heldBy": ["ModeRecommend"], "since": NOW},
+        "sinks": {"wanted": 3, "recommended": 4, "why": "DemandUp", "heldBy": [], "since": NOW},
+        "missing": ["commit_duration_s"],
+        "override": {"level": 3, "by": "anna", "until": NOW, "reason": "the store is moved"},
+    },
+    "replicas": {"ingest": 1, "sink": 2, "sinkWanted": 3, "query": 1},
     "query": {"url": "http://with-status-query.crd-tests"},
 }
 
@@ -72,6 +78,8 @@ def test_conditions_merge_by_their_type(api: PipelineApi) -> None:
         pytest.param({"conditions": [condition(status="Yes")]}, "status.conditions[0].status", id="condition-status"),
         pytest.param({"conditions": [condition(reason="two words")]}, "status.conditions[0].reason", id="reason"),
         pytest.param({"freshness": {"committedAt": "now"}}, "status.freshness.committedAt", id="time"),
+        pytest.param({"decision": {"level": {"applied": 5}}}, "status.decision.level.applied", id="decided-level"),
+        pytest.param({"decision": {"sinks": {"wanted": -1}}}, "status.decision.sinks.wanted", id="decided-sinks"),
         pytest.param({"queries": 1}, "status.queries", id="unknown"),
     ],
 )

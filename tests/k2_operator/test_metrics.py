@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client import CollectorRegistry
 
+from k2_core.policy.thresholds import Mode
+from k2_operator.decided import Decided, taken
 from k2_operator.metrics import OperatorMetrics
 from k2_operator.store import Key
+from support.decided_by import CALM, config, decision, tick
 
 A, B = Key("ns", "a"), Key("ns", "b")
 
@@ -37,3 +42,43 @@ def test_what_is_unknown_is_absent() -> None:
     metrics.forget(A)
     assert registry.get_sample_value("k2_operator_pipeline_unread_lag_records", lag) is None
     assert registry.get_sample_value("k2_operator_pipeline_condition", labels | {"type": "Ready"}) is None
+
+
+def test_what_is_decided_is_shown_until_nothing_is() -> None:
+    registry = CollectorRegistry()
+    metrics = OperatorMetrics(registry)
+    labels = {"namespace": "ns", "pipeline": "a"}
+
+    def shown() -> dict[str, float | None]:
+        names = ("level", "recommended_level", "wanted_sinks", "recommended_sinks", "deferred_records")
+        names = (*names, "ready_sinks", "outage_budget_seconds", "retention_seconds")
+        return {name: registry.get_sample_value(f"k2_operator_pipeline_{name}", labels) for name in names}
+
+    seen = replace(CALM, unread_records=20_000, deferred_records=7, oldest_uncommitted_age_s=400)
+    metrics.show_decided(A, taken(Decided(), tick(decision(seen, config(Mode.RECOMMEND, Mode.RECOMMEND))), told=True))
+    found = shown()
+    assert found.pop("recommended_sinks", 0) != 2
+    assert found == {
+        "level": 0,
+        "recommended_level": 2,
+        "wanted_sinks": 2,
+        "ready_sinks": 2,
+        "deferred_records": 7,
+        "outage_budget_seconds": 600,
+        "retention_seconds": 1000,
+    }
+    away = replace(taken(Decided(), tick(decision(seen)), told=True), seen=False)
+    metrics.show_decided(A, away)
+    assert {name for name, value in shown().items() if value is None} == {
+        "ready_sinks",
+        "deferred_records",
+        "outage_budget_seconds",
+        "retention_seconds",
+    }
+    unknown = replace(CALM, retention_s=None, oldest_uncommitted_age_s=None)
+    metrics.show_decided(A, taken(Decided(), tick(decision(unknown)), told=True))
+    assert [shown()[name] for name in ("outage_budget_seconds", "retention_seconds")] == [None, None]
+    metrics.show_decided(B, taken(Decided(), tick(decision()), told=True))
+    metrics.forget(A)
+    assert set(shown().values()) == {None}
+    assert registry.get_sample_value("k2_operator_pipeline_level", labels | {"pipeline": "b"}) == 0

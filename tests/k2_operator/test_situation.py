@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from k2_core.controller.sight import Executor
+from k2_core.policy.thresholds import Mode
 from k2_core.types import TopicName
+from k2_operator.decided import Decided, taken
 from k2_operator.names import FINALIZER, INGEST
 from k2_operator.pipeline import effective
 from k2_operator.plan import Plan, Step, plan
@@ -15,15 +18,18 @@ from k2_operator.signals import Answer, Log, Secrets
 from k2_operator.situation import (
     Children,
     Situation,
+    executor_of,
     frozen,
     is_gone,
     manifests_due,
     no_longer_wanted,
     question_for,
     standing_of,
+    still_decides,
     workloads_of,
 )
 from k2_operator.store import Place
+from support.decided_by import CALM, config, decision, tick
 from support.operator import operator_config, plain_body
 
 DEPLOYMENTS = ["crypto-ingest-binance", "crypto-sink", "crypto-query"]
@@ -151,6 +157,80 @@ class TestManifests:
         assert "Deployment" in kinds(manifests_due(away, operator_config()))
         unlocked = answered(away, secrets=Secrets({}, {"keys": "there is none"}))
         assert "Deployment" not in kinds(manifests_due(unlocked, operator_config()))
+
+
+def scaled(mode: str, there: int = 0, decided: Decided | None = None) -> Situation:
+    children = [deployment("crypto-sink", there, component="sink")] if there else []
+    spec = effective(plain_body(scaling={"mode": mode}, sink={"replicas": 2}), operator_config())
+    return replace(situation(children), effective=spec, decided=decided)
+
+
+def decided_on(sinks: int) -> Decided:
+    return taken(Decided(), tick(decision(replace(CALM, replicas=sinks))), told=True)
+
+
+class TestSinks:
+    @pytest.mark.parametrize(
+        ("one", "expected"),
+        [
+            pytest.param(scaled("Auto", 3, decided_on(5)), 5, id="decided"),
+            pytest.param(scaled("Auto", 0, decided_on(5)), 5, id="decided before it was suspended"),
+            pytest.param(scaled("Auto", 3), 3, id="as many as there are"),
+            pytest.param(scaled("Auto", 3, Decided()), 3, id="before the first turn"),
+            pytest.param(scaled("Auto"), 2, id="a new one"),
+            pytest.param(scaled("Recommend", 3, decided_on(5)), 2, id="recommended"),
+            pytest.param(scaled("Off", 3, decided_on(5)), 2, id="off"),
+        ],
+    )
+    def test_how_many_there_are_to_be(self, one: Situation, expected: int) -> None:
+        assert replicas(manifests_due(one, operator_config()))["crypto-sink"] == expected
+
+    def test_their_number_is_no_configuration(self) -> None:
+        def template(one: Situation) -> Any:
+            made = manifests_due(one, operator_config())
+            return next(
+                item["spec"]["template"]
+                for item in made
+                if item["metadata"]["name"] == "crypto-sink" and item["kind"] == "Deployment"
+            )
+
+        assert template(scaled("Auto", 3, decided_on(5))) == template(scaled("Auto", 3, decided_on(4)))
+
+    def test_what_a_controller_is_told_of_them(self) -> None:
+        place, body = deployment("crypto-sink", 3, component="sink")
+        assert executor_of(workloads_of(None, [(place, body)])) == Executor(3, rolling_out=False)
+        body["status"] |= {"replicas": 4, "updatedReplicas": 1}
+        assert executor_of(workloads_of(None, [(place, body)])) == Executor(3, rolling_out=True)
+        assert executor_of([]) == Executor(None)
+
+
+class TestDecides:
+    @pytest.mark.parametrize(
+        ("spec", "status", "decided", "expected"),
+        [
+            pytest.param({"scaling": {"mode": "Recommend"}}, {}, None, True, id="scaling"),
+            pytest.param({"degradation": {"mode": "Auto"}}, {}, None, True, id="degradation"),
+            pytest.param({}, {}, None, False, id="off"),
+            pytest.param({}, {"decision": {}}, None, True, id="off, which nobody has been told"),
+            pytest.param({}, {"decision": {}}, decided_on(2), True, id="off, and decided before"),
+            pytest.param(
+                {},
+                {"decision": {}},
+                taken(Decided(), tick(decision(settings=config(Mode.OFF, Mode.OFF))), told=True),
+                False,
+                id="off, and told",
+            ),
+        ],
+    )
+    def test_a_pipeline_has_a_controller_until_services_know_that_it_has_none(
+        self, spec: dict[str, Any], status: dict[str, Any], decided: Decided | None, expected: bool
+    ) -> None:
+        one = situation(found=replace(resource(), status=status))
+        one = replace(one, effective=effective(plain_body(**spec), operator_config()), decided=decided)
+        assert still_decides(one) is expected
+
+    def test_not_known_where_the_spec_is_wrong(self) -> None:
+        assert still_decides(replace(situation(), effective=None)) is None
 
 
 def test_children_of_a_source_that_was_taken_out_are_no_longer_wanted() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from k2_core.control import Override
 from k2_core.spec import KafkaSpec
-from k2_core.types import Offset, Partition, TopicName
+from k2_core.types import Level, Offset, Partition, TopicName
+from k2_operator.decided import Decided, taken
 from k2_operator.plan import Step
 from k2_operator.signals import Answer, Log, Question, Secrets
 from k2_operator.status import (
@@ -22,6 +24,7 @@ from k2_operator.status import (
 )
 from k2_operator.store import Key
 from k2_operator.workloads import Trouble, Workload
+from support.decided_by import CALM, decision, tick
 
 T = TopicName("t")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,14 +67,18 @@ def test_a_running_pipeline() -> None:
     found = status(VIEW, NOW)
     assert found["phase"] == "Running"
     assert found["observedGeneration"] == 3
-    assert found["replicas"] == {"ingest": 1, "sink": 2, "query": 1}
+    assert found["replicas"] == {"ingest": 1, "sink": 2, "sinkWanted": 2, "query": 1}
+    assert {"level", "decision"}.isdisjoint(found)
     assert found["lag"] == {"unreadRecords": 34, "uncommittedRecords": 1200}
     assert found["freshness"]["committedAgeSeconds"] == 20
     assert found["freshness"]["newestEventTime"] == "2026-01-01T00:00:00Z"
     assert found["query"] == {"url": "http://p-query.ns.svc:80"}
-    assert [one["status"] for one in found["conditions"]] == ["True"] * 9
+    assert [one["status"] for one in found["conditions"]] == ["True"] * 10
 
 
+DECIDED = taken(Decided(), tick(decision(replace(CALM, unread_records=20_000))), told=True)
+DECIDING = replace(VIEW, decides=True, off=False, decided=DECIDED)
+STOOD = {"level": 3, "decision": {"level": {"applied": 3}}}
 TROUBLE = part("sink", ready=0, trouble=Trouble("CrashLoop", "it crashed"))
 
 
@@ -128,6 +135,18 @@ TROUBLE = part("sink", ready=0, trouble=Trouble("CrashLoop", "it crashed"))
             "an unknown number",
             id="slow drain",
         ),
+        pytest.param(VIEW, "DecisionReady", True, "Off", "are Off", id="nothing to decide"),
+        pytest.param(DECIDING, "DecisionReady", True, "Deciding", "", id="deciding"),
+        pytest.param(replace(DECIDING, decided=None), "DecisionReady", None, "NotYetKnown", "", id="no turn"),
+        pytest.param(replace(DECIDING, suspend=True), "DecisionReady", False, "Stopped", "level", id="paused"),
+        pytest.param(
+            replace(DECIDING, decided=replace(DECIDED, lacking=True)),
+            "DecisionReady",
+            False,
+            "FiguresMissing",
+            "not known",
+            id="lacking",
+        ),
         pytest.param(replace(VIEW, refusals=[Refusal("NameTaken", "y")]), "Owned", False, "NameTaken", "y", id="owned"),
     ],
 )
@@ -176,6 +195,51 @@ def test_lag_alone_is_written_now_and_then() -> None:
     assert not worth_writing(before, more, 9.0)
     assert worth_writing(before, more, 10.0)
     assert worth_writing(before, more | {"phase": "Degraded"}, 0.0)
+
+
+def test_a_decision_and_the_level_that_holds() -> None:
+    found = status(DECIDING, NOW)
+    assert (found["level"], found["decision"]["level"]["applied"]) == (2, 2)
+    assert found["decision"]["level"]["since"] == "2026-01-01T00:00:00Z"
+    until = NOW + timedelta(hours=1)
+    person = replace(DECIDED, override=Override(Level.CIRCUIT_BREAK, "drill", "anna", NOW, until))
+    found = status(replace(DECIDING, decided=person), NOW)
+    assert (found["level"], found["decision"]["level"]["applied"]) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        pytest.param(replace(DECIDING, decided=None), id="before the first turn"),
+        pytest.param(replace(DECIDING, decided=Decided()), id="before the first look"),
+        pytest.param(replace(DECIDING, suspend=True, step=Step.DRAIN), id="while it stops"),
+        pytest.param(replace(DECIDING, decides=None, off=False), id="while the spec is wrong"),
+        pytest.param(replace(DECIDING, off=True), id="until services know that nothing is decided"),
+    ],
+)
+def test_level_and_decision_stay(view: View) -> None:
+    found = status(replace(view, previous=STOOD), NOW)
+    assert {name: found[name] for name in STOOD} == STOOD
+
+
+def test_they_go_once_nothing_is_decided() -> None:
+    assert STOOD.keys().isdisjoint(status(replace(VIEW, previous=STOOD), NOW))
+
+
+def test_an_operator_that_starts_says_of_decisions_what_was_said() -> None:
+    before = status(replace(DECIDING, decided=replace(DECIDED, lacking=True)), NOW)
+    fresh = replace(DECIDING, previous=before, decided=None)
+    assert condition(fresh, "DecisionReady").reason == "FiguresMissing"
+    assert condition(replace(fresh, previous=status(VIEW, NOW)), "DecisionReady").status is None
+
+
+def test_why_a_decision_is_as_it_is_waits() -> None:
+    before = status(DECIDING, NOW)
+    sinks = {**before["decision"]["sinks"], "heldBy": ["Settling"]}
+    assert not worth_writing(before, before | {"decision": {**before["decision"], "sinks": sinks}}, 9.0)
+    assert worth_writing(before, before | {"decision": {**before["decision"], "sinks": sinks}}, 10.0)
+    sinks["wanted"] = 9
+    assert worth_writing(before, before | {"decision": {**before["decision"], "sinks": sinks}}, 0.0)
 
 
 def test_roundings() -> None:

@@ -103,3 +103,16 @@ def test_a_pod_that_goes_or_runs_again_tells_nothing() -> None:
     trouble = fares((DEPLOYMENT, deployment(ready=0)), (place, going), pod("p-sink-2", **again)).trouble
     assert trouble is not None
     assert trouble.reason == "Starting"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param({"replicas": 3, "updatedReplicas": 3}, False, id="scaled up"),
+        pytest.param({"replicas": 1, "updatedReplicas": 1}, False, id="scaling up"),
+        pytest.param({"replicas": 5, "updatedReplicas": 5}, False, id="scaling down"),
+        pytest.param({"replicas": 4, "updatedReplicas": 1}, True, id="a new version"),
+    ],
+)
+def test_a_roll_out_is_told_from_scaling(status: dict[str, int], expected: bool) -> None:
+    assert fares((DEPLOYMENT, deployment(3, **status))).replacing is expected

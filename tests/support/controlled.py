@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -21,6 +23,7 @@ from support.sink import wait_until
 
 PARTITIONS: Final = 3
 PATIENCE_S: Final = 20.0
+_STEP_S: Final = 0.5
 
 
 @dataclass
@@ -37,6 +40,7 @@ class World:
     pipeline: Pipeline
     control: TopicName
     members: list[Consumer] = field(default_factory=list)
+    sinks: list[FakeSink] = field(default_factory=list)
 
     @classmethod
     def new(cls, kafka: LocalKafka, topics: TopicFactory, **spec: object) -> World:
@@ -109,6 +113,45 @@ class World:
         consumer.commit(offsets=at, asynchronous=False)
 
     def close(self) -> None:
-        """Leave the group."""
+        """End all sinks and members."""
+        for sink in self.sinks:
+            sink.close()
         for member in self.members:
             member.close()
+
+
+class FakeSink:
+    """A member of the sinks' group that reads at a rate and says so each half second, until it is closed.
+
+    Args:
+        world: Whose records.
+        per_s: How many it reads.
+    """
+
+    def __init__(self, world: World, per_s: int) -> None:
+        self._world = world
+        self._per_step = max(1, round(per_s * _STEP_S / PARTITIONS))
+        self._consumer = world.join()
+        self._positions = dict.fromkeys(range(PARTITIONS), 0)
+        self._stop = threading.Event()
+        self._say()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        world.sinks.append(self)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_STEP_S):
+            ends = self._world.admin.stable_ends(self._world.topic, map(Partition, self._positions))
+            self._positions = {
+                at: min(offset + self._per_step, ends[Partition(at)]) for at, offset in self._positions.items()
+            }
+            self._say()
+
+    def _say(self) -> None:
+        report = SinkReport("sink-0/1", datetime.now(UTC), memory_ratio=0.1, commit_s=0.1)
+        self._world.position(self._consumer, self._positions, report)
+
+    def close(self) -> None:
+        """Stop reading, and stay a member."""
+        self._stop.set()
+        self._thread.join()

@@ -59,16 +59,18 @@ class Inputs:
         config: The operator's configuration.
         uid: Of the resource; what owns the tables.
         secret_versions: Version by name of each secret that was read: pods roll when one changes.
+        sinks: How many sinks there are to be; None: as the spec says.
     """
 
     effective: Effective
     config: OperatorConfig
     uid: str
     secret_versions: Mapping[str, str]
+    sinks: int | None = None
 
 
 def deployments(inputs: Inputs) -> list[Manifest]:
-    """Return all Deployments, with the replicas that the spec asks for."""
+    """Return all Deployments, with the replicas that they have while the pipeline runs."""
     sources = [_ingest(inputs, source) for source in inputs.effective.pipeline.spec.ingestion]
     return [*sources, _sink(inputs), _query(inputs)]
 
@@ -98,7 +100,8 @@ def _sink(inputs: Inputs) -> Manifest:
         environment=sink_environment(inputs.effective, inputs.uid),
         resources=merged(SINK_RESOURCES, inputs.effective.pipeline.spec.sink.resources),
     )
-    return _deployment(inputs, component, inputs.effective.pipeline.spec.sink.replicas, _one_more_first())
+    replicas = inputs.effective.pipeline.spec.sink.replicas if inputs.sinks is None else inputs.sinks
+    return _deployment(inputs, component, replicas, _one_more_first())
 
 
 def _query(inputs: Inputs) -> Manifest:

@@ -7,6 +7,7 @@ topics' retention, which seldom changes. Called by `k2_core.controller.loop`.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,12 +60,21 @@ class Looker:
     Args:
         settings: Where Kafka is.
         pipeline: Whose topics and groups.
+        admin: A client of that Kafka which others use too; None: one of its own.
+        ages: The same.
     """
 
-    def __init__(self, settings: ServiceSettings, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        pipeline: Pipeline,
+        admin: KafkaAdmin | None = None,
+        ages: RecordAges | None = None,
+    ) -> None:
         self._pipeline = pipeline
-        self._admin = KafkaAdmin(settings)
-        self._ages = _Ages(settings)
+        self._admin = KafkaAdmin(settings) if admin is None else admin
+        self._ages = RecordAges(settings) if ages is None else ages
+        self._own_ages = ages is None
         self._retention: tuple[float, float | None] = (-RETENTION_EVERY_S, None)
 
     def look(self) -> Look:
@@ -116,14 +126,19 @@ class Looker:
 
     def close(self) -> None:
         """Leave Kafka."""
-        self._ages.close()
+        if self._own_ages:
+            self._ages.close()
 
 
 _REBALANCING: Final = frozenset({ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING})
 
 
-class _Ages:
-    """Reads the record at a position for its timestamp."""
+class RecordAges:
+    """Reads the record at a position for its timestamp, for one look after another.
+
+    Args:
+        settings: Where Kafka is.
+    """
 
     def __init__(self, settings: ServiceSettings) -> None:
         config = client_config(
@@ -137,6 +152,7 @@ class _Ages:
             fetch_message_max_bytes=_FETCH_BYTES,
         )
         self._consumer = Consumer(config, logger=_log)
+        self._lock = threading.Lock()
 
     def of(
         self, unread: Mapping[LogPartition, Offset], uncommitted: Mapping[LogPartition, Offset], now: datetime
@@ -145,7 +161,9 @@ class _Ages:
         ages: dict[tuple[LogPartition, Offset], float] = {}
         for wanted in (unread, uncommitted):
             missing = {at: offset for at, offset in wanted.items() if (at, offset) not in ages}
-            for at, timestamp_ms in self._timestamps(missing).items():
+            with self._lock:
+                found = self._timestamps(missing)
+            for at, timestamp_ms in found.items():
                 ages[at, missing[at]] = max(0.0, now.timestamp() - timestamp_ms / 1000)
         return ages
 
@@ -164,4 +182,5 @@ class _Ages:
         return found
 
     def close(self) -> None:
+        """Leave Kafka."""
         self._consumer.close()

@@ -81,6 +81,9 @@ class Controller:
         self._remembered_at: datetime | None = None
         self._told: tuple[object, ...] | None = None
         self._state = self._restored()
+        self._remembered_sinks = self._state.scaling.target
+        self.untold = False
+        """Whether services could not be told yet what was decided last."""
 
     def _restored(self) -> PolicyState:
         view = self._reader.read_all()
@@ -99,6 +102,10 @@ class Controller:
         """How many sinks were asked for last, by whichever controller; None if that was never decided."""
         return self._state.scaling.target
 
+    def configure(self, config: PolicyConfig) -> None:
+        """Decide by these settings from the next turn on. What is remembered stays."""
+        self._config = config
+
     def tick(self, executor: Executor) -> Tick:
         """Look, decide, and tell what is new.
 
@@ -112,7 +119,8 @@ class Controller:
         now = self._now()
         self._state, decision = step(self._config, self._state, observation, now.timestamp())
         told = self._tell(decision, now)
-        self._remember(decision, now, at_once=told)
+        # A number of sinks that whoever runs them takes up and a new controller does not know would be taken back.
+        self._remember(decision, now, at_once=told or self._state.scaling.target != self._remembered_sinks)
         return Tick(decision, look, self._reader.view.override(now), told)
 
     def _look(self) -> Look | None:
@@ -129,14 +137,15 @@ class Controller:
             decided_at=now,
             commit_interval_s=decision.replicas.commit_interval_s,
         )
-        if _essence(command) == self._told:
+        self.untold = _essence(command) != self._told
+        if not self.untold:
             return False
         try:
             self._writer.command(command)
         except KafkaUnavailableError as error:  # services keep what they were told; the next turn tries again
             _log.warning("command: will be tried again", extra={"error": str(error)})
             return False
-        self._told = _essence(command)
+        self._told, self.untold = _essence(command), False
         return True
 
     def _remember(self, decision: Decision, now: datetime, *, at_once: bool) -> None:
@@ -148,7 +157,7 @@ class Controller:
         except KafkaUnavailableError as error:  # the next turn tries again
             _log.warning("memory: will be tried again", extra={"error": str(error)})
         else:
-            self._remembered_at = now
+            self._remembered_at, self._remembered_sinks = now, self._state.scaling.target
 
     def close(self) -> None:
         """Leave Kafka. Levels stay as they are."""

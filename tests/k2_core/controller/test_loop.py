@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -133,7 +134,9 @@ def test_what_was_not_acknowledged_is_told_again(
     with monkeypatch.context() as patched:
         patched.setattr(control_topic, "FLUSH_TIMEOUT_S", 0.0)
         assert not controller.tick(ONE_SINK).told
+        assert controller.untold
     assert controller.tick(ONE_SINK).told
+    assert not controller.untold
 
 
 def test_an_override_is_shown(world: World, controllers: Callable[[], Controller]) -> None:
@@ -147,3 +150,28 @@ def test_an_override_is_shown(world: World, controllers: Callable[[], Controller
     while (found := controller.tick(ONE_SINK).override) is None:
         assert datetime.now(UTC) < deadline
     assert found == override
+
+
+def test_a_number_of_sinks_is_remembered_before_anybody_acts_on_it(
+    world: World, controllers: Callable[[], Controller]
+) -> None:
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    assert controller.tick(Executor(replicas=4)).told is False  # the level is the same
+    assert controllers().asked_for == 4
+
+
+def test_other_settings_count_from_the_next_turn_on(world: World, controllers: Callable[[], Controller]) -> None:
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    world.produce(15_000)
+    tell(world, 0)
+    level = controller.tick(ONE_SINK).decision.level.applied
+    assert level > Level.NORMAL
+    controller.configure(PolicyConfig(replace(CONFIG.degradation, dwell_down_s=500)))
+    assert controller.tick(ONE_SINK).decision.level.applied is level  # nothing is forgotten
+    controller.configure(PolicyConfig())
+    tick = controller.tick(ONE_SINK)
+    assert (tick.decision.level.applied, tick.told) == (Level.NORMAL, True)

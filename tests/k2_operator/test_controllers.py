@@ -1,0 +1,243 @@
+"""Controllers of several pipelines beside a real Kafka, without an API server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core.control import ControlView
+from k2_core.control_topic import ControlReader
+from k2_core.controller.loop import Controller, Tick
+from k2_core.controller.sight import Executor
+from k2_core.errors import SetupError
+from k2_core.spec import KafkaSpec, Pipeline, parse_pipeline
+from k2_operator import controllers as module
+from k2_operator.controllers import Charge, Controllers
+from k2_operator.decided import Decided
+from k2_operator.kafkas import Kafka, Kafkas
+from k2_operator.store import Key
+from support.api_server import until
+
+pytestmark = pytest.mark.kafka
+
+KEY = Key("ns", "p")
+EXECUTOR = Executor(1)
+
+
+def pipeline(name: str = "p", prefix: str | None = None, **spec: object) -> Pipeline:
+    """A pipeline whose topics were never made."""
+    source = {"name": "s", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
+    prefix = prefix or f"t{uuid.uuid4().hex[:12]}"
+    more = {"namespace": prefix, "ingestion": [source], "degradation": {"mode": "Auto"}, **spec}
+    return parse_pipeline(
+        {"apiVersion": "k2.dev/v1alpha1", "kind": "K2Pipeline", "metadata": {"name": name}, "spec": more}
+    )
+
+
+class Told(list[tuple[Key, Decided | None, bool]]):
+    """What controllers told."""
+
+    def take(self, key: Key, decided: Decided | None, differs: bool) -> None:
+        self.append((key, decided, differs))
+
+    @property
+    def turns(self) -> list[Decided]:
+        return [decided for _, decided, _ in self if decided is not None and decided.decision is not None]
+
+
+def controlled(scenario: Callable[[Controllers, Told, Kafka], Awaitable[None]], servers: str) -> None:
+    """Run a scenario beside controllers."""
+
+    async def run() -> None:
+        told, kafkas = Told(), Kafkas()
+        controllers = Controllers(told.take)
+        task = asyncio.get_running_loop().create_task(controllers.run())
+        try:
+            async with asyncio.timeout(60):
+                await scenario(
+                    controllers, told, kafkas.of(KafkaSpec(bootstrap_servers=servers, replication_factor=1), {})
+                )
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            kafkas.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TURN_EVERY_S", 0.1)
+
+
+def test_turns_follow_one_another_and_wake_for_news_only(kafka: LocalKafka) -> None:
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        controllers.look_after(KEY, Charge(one, pipeline(), EXECUTOR))
+        await until(lambda: len(told.turns) >= 4)
+        assert [key for key, _, _ in told] == [KEY] * len(told)
+        assert told[0][2]
+        assert not told[-1][2]
+        found = controllers.of(KEY)
+        assert found is not None
+        assert (found.level, found.sinks) == (0, 1)
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_there_are_never_two_turns_at_once_for_a_pipeline(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+    tick = Controller.tick
+
+    def counted(self: Controller, executor: Executor) -> Tick:
+        with lock:
+            running.append(1)
+            most.append(len(running))
+        try:
+            return tick(self, executor)
+        finally:
+            with lock:
+                running.pop()
+
+    monkeypatch.setattr(Controller, "tick", counted)
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        charge = Charge(one, pipeline(), EXECUTOR)
+        controllers.look_after(KEY, charge)
+        for _ in range(10):
+            await until(lambda: running)
+            controllers.pause(KEY)
+            controllers.look_after(KEY, charge)
+            await until(lambda: not running)
+        assert max(most) == 1
+        controllers.look_after(Key("ns", "q"), Charge(one, pipeline("q"), EXECUTOR))
+        await until(lambda: max(most) == 2)
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_a_pause_keeps_what_was_decided_and_a_farewell_does_not(kafka: LocalKafka) -> None:
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        charge = Charge(one, pipeline(), EXECUTOR)
+        controllers.look_after(KEY, charge)
+        await until(lambda: told.turns)
+        controllers.pause(KEY)
+        assert told[-1] == (KEY, None, False)
+        found = controllers.of(KEY)
+        assert found is not None
+        assert found.sinks == 1
+        count = len(told)
+        await asyncio.sleep(0.5)
+        assert len(told) == count
+        controllers.look_after(KEY, charge)
+        await until(lambda: len(told) > count)
+        controllers.forget(KEY)
+        assert controllers.of(KEY) is None
+        await until(lambda: not controllers._subjects)  # nothing is left of it
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_other_settings_count_from_the_next_turn_on_and_the_controller_stays(kafka: LocalKafka) -> None:
+    prefix = f"t{uuid.uuid4().hex[:12]}"
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        controllers.look_after(KEY, Charge(one, pipeline(prefix=prefix), EXECUTOR))
+        await until(lambda: told.turns)
+        before = controllers._subjects[KEY].controller
+        off = pipeline(prefix=prefix, degradation={"mode": "Off"})
+        controllers.look_after(KEY, Charge(one, off, EXECUTOR))
+        await until(lambda: told.turns[-1].released)
+        assert controllers._subjects[KEY].controller is before
+        source = {"name": "s", "venue": "binance", "symbols": [{"name": "BTCUSDT"}], "partitions": 7}
+        controllers.look_after(KEY, Charge(one, pipeline(prefix=prefix, ingestion=[source]), EXECUTOR))
+        await until(lambda: controllers._subjects[KEY].controller not in {before, None})  # other topics
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_a_kafka_that_is_away_is_not_asked_and_that_is_a_fault_after_a_while(
+    kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LACKING_AFTER_S", 0.3)
+    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.1)
+    wanted = pipeline()
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        controllers.look_after(KEY, Charge(one, wanted, EXECUTOR))
+        await until(lambda: told.turns)
+        decision = told.turns[-1].decision
+        one.answered("no answer", 0.0)
+        await until(lambda: told[-1][1] is not None and told[-1][1].lacking)
+        assert (told.turns[-1].level, told.turns[-1].seen) == (0, False)
+        assert told.turns[-1].decision is not None
+        assert decision is not None
+        frozen = told.turns[-1].decision
+        count = len(told)
+        await until(lambda: len(told) > count)
+        assert told.turns[-1].decision is frozen
+        one.answered(None, 0.0)
+        await until(lambda: told[-1][1] is not None and not told[-1][1].lacking)
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_what_kafka_refuses_is_told_and_tried_again(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.1)
+    begin = module._begin
+
+    def refused(charge: Charge) -> Controller:
+        raise SetupError(f"found no right for {charge.pipeline.control_name}")
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        monkeypatch.setattr(module, "_begin", refused)
+        controllers.look_after(KEY, Charge(one, pipeline(), EXECUTOR))
+        await until(lambda: told)
+        found = told[-1][1]
+        assert found is not None
+        assert "found no right for" in (found.problem or "")
+        monkeypatch.setattr(module, "_begin", begin)
+        await until(lambda: told.turns)
+        assert told.turns[-1].problem is None
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_its_end_changes_no_level(kafka: LocalKafka) -> None:
+    wanted = pipeline()
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        def said() -> ControlView:
+            reader = ControlReader(one.settings, wanted.control_name)
+            view = reader.read_all()
+            reader.close()
+            return view
+
+        controllers.look_after(KEY, Charge(one, wanted, EXECUTOR))
+        await until(lambda: told.turns)
+        before = said().command
+        assert before is not None
+        controllers.forget(KEY)
+        await until(lambda: not controllers._subjects)
+        assert said().command == before
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_a_charge_goes_on_with_other_settings_only() -> None:
+    kafkas = Kafkas()
+    one = kafkas.of(KafkaSpec(bootstrap_servers="127.0.0.1:1"), {})
+    other = kafkas.of(KafkaSpec(bootstrap_servers="127.0.0.1:2"), {})
+    charge = Charge(one, pipeline(prefix="a"), EXECUTOR)
+    assert charge.is_of(replace(charge, executor=Executor(5), pipeline=pipeline(prefix="a", scaling={"mode": "Auto"})))
+    assert not charge.is_of(replace(charge, kafka=other))
+    assert not charge.is_of(replace(charge, pipeline=pipeline(prefix="b")))
+    assert not charge.is_of(None)
+    kafkas.close()
