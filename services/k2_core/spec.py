@@ -117,8 +117,8 @@ class PipelineSpec(Model):
     sink: SinkSpec = Field(default=SinkSpec(), description="Kafka into Iceberg.")
     query: QuerySpec = Field(default=QuerySpec(), description="The query API.")
     maintenance: MaintenanceSpec = Field(default=MaintenanceSpec(), description="Upkeep of the tables.")
-    scaling: ScalingSpec = Field(default=ScalingSpec(), description="Sinks from lag. No effect yet.")
-    degradation: DegradationSpec = Field(default=DegradationSpec(), description="Deferral from lag. No effect yet.")
+    scaling: ScalingSpec = Field(default=ScalingSpec(), description="How many sinks there are, from lag.")
+    degradation: DegradationSpec = Field(default=DegradationSpec(), description="What is deferred, from lag.")
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
@@ -206,12 +206,9 @@ _INACTIVE: Final = (
     "spec.deletionPolicy",
     "spec.storage.retentionDays",
     "spec.redis",
-    "spec.ingestion[].symbols[].priority",
     "spec.ingestion[].gapThresholdIds",
     "spec.ingestion[].silenceThresholdSeconds",
     "spec.maintenance.schedule",
-    "spec.scaling",
-    "spec.degradation",
 )
 _OPERATORS: Final = (
     "spec.suspend",

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from k2_core.spec_fields import Model, contradiction, rule, rules
 from k2_core.spec_levels import LevelsSpec
 
-_MODE: Final = 'Auto: act; Recommend: only say what it would do; "Off", in quotes: neither. No effect yet.'
+_MODE: Final = 'Auto: act; Recommend: only say what it would do; "Off", in quotes: neither.'
 _DAY_SECONDS: Final = 86_400
 
 

@@ -32,7 +32,7 @@ class SymbolSpec(Model):
 
     name: SymbolName = Field(description="As the exchange writes it, in upper case.")
     priority: Literal["critical", "normal", "low"] = Field(
-        default="normal", description="What may be deferred first under load: low, then normal. No effect yet."
+        default="normal", description="What may be deferred first under load: low, then normal."
     )
 
 

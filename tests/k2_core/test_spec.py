@@ -171,12 +171,9 @@ class TestInactive:
             "spec.deletionPolicy",
             "spec.storage.retentionDays",
             "spec.redis",
-            "spec.ingestion[].symbols[].priority",
             "spec.ingestion[].gapThresholdIds",
             "spec.ingestion[].silenceThresholdSeconds",
             "spec.maintenance.schedule",
-            "spec.scaling",
-            "spec.degradation",
         )
         assert inactive_settings(parse_pipeline(FULL)) == inactive
         of_the_operator = (
@@ -187,20 +184,6 @@ class TestInactive:
             "spec.query.resources",
         )
         assert inactive_settings(parse_pipeline(FULL), laptop=True) == inactive + of_the_operator
-
-    @pytest.mark.parametrize(
-        ("at", "value"),
-        [
-            ("scaling", {"mode": "Auto"}),
-            ("scaling", {"maxReplicas": 12}),
-            ("degradation", {"mode": "Auto"}),
-            ("degradation", {"drainRecordsPerSecond": 1}),
-            ("degradation", {"levels": {"soft": {"enterAgeSeconds": 5}}}),
-        ],
-        ids=str,
-    )
-    def test_any_setting_of_scaling_and_degradation(self, at: str, value: Any) -> None:
-        assert inactive_settings(parse_pipeline(changed(f"spec.{at}", value, SMALLEST))) == (f"spec.{at}",)
 
 
 class TestTopics:

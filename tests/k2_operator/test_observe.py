@@ -204,19 +204,6 @@ class TestLooks:
         observed(Safe(), scenario)
 
 
-def test_a_ca_is_a_file_of_the_observers_own() -> None:
-    async def scenario() -> None:
-        observer = Observer(Safe(), 5, Told().take)
-        file = observer._ca_file("name", b"pem")  # seen by Kafka's client only
-        assert file is not None
-        assert file.read_bytes() == b"pem"
-        assert observer._ca_file("name", None) is None  # as above
-        observer.close()
-        assert not file.exists()
-
-    asyncio.run(scenario())
-
-
 @pytest.mark.parametrize("turns", range(5))
 def test_a_stop_that_comes_with_a_wake_up_is_heard(turns: int) -> None:
     async def scenario() -> None:

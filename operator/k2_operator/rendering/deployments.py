@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from k2_core.policy.classes import Priority
+from k2_core.policy.configured import priorities
 from k2_core.quantity import quantity_value
 from k2_core.spec import IngestionSpec
 from k2_core.spec_fields import ResourceAmounts, ResourcesSpec
@@ -162,6 +164,9 @@ def config_hash(effective: Effective, component: Component, secret_versions: Map
     else:
         kept["storage"] = effective.storage.model_dump(mode="json", by_alias=True)
         kept[component.name] = _without(spec[component.name])
+    if component.name == SINK:
+        kept["priorities"] = _priorities(effective)
+        kept["degradation"] = {name: spec["degradation"][name] for name in _SINKS_DEGRADATION}
     referred = {
         variable["valueFrom"]["secretKeyRef"]["name"] for variable in component.environment if "valueFrom" in variable
     }
@@ -169,6 +174,16 @@ def config_hash(effective: Effective, component: Component, secret_versions: Map
         referred.add(tls.ca_secret.name)
     kept["secrets"] = {name: secret_versions.get(name, "") for name in sorted(referred)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_SINKS_DEGRADATION: Final = ("mode", "levels", "watchMemory", "drainRecordsPerSecond")
+"""What of it a sink reads; the rest is the controller's."""
+
+
+def _priorities(effective: Effective) -> dict[str, int]:
+    """Return the classes that sinks treat otherwise than that of a symbol that nobody names."""
+    found = priorities(effective.pipeline.spec)
+    return {symbol: int(priority) for symbol, priority in sorted(found.items()) if priority is not Priority.NORMAL}
 
 
 def merged(defaults: Resources, asked: ResourcesSpec | None) -> Resources:

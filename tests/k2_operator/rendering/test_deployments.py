@@ -66,6 +66,16 @@ def test_pods_may_take_longer_than_the_services_drain() -> None:
             {"crypto-ingest-binance"},
             id="a symbol",
         ),
+        pytest.param(
+            lambda spec: spec["ingestion"][0]["symbols"].append({"name": "BNBUSDT", "priority": "low"}),
+            {"crypto-ingest-binance", "crypto-sink"},
+            id="a symbol of another class",
+        ),
+        pytest.param(
+            lambda spec: spec.update(degradation={"drainRecordsPerSecond": 5}), {"crypto-sink"}, id="the drain's rate"
+        ),
+        pytest.param(lambda spec: spec.update(degradation={"dwellUpSeconds": 5}), set(), id="a dwell"),
+        pytest.param(lambda spec: spec.update(scaling={"mode": "Auto"}), set(), id="scaling"),
         pytest.param(lambda spec: spec["ingestion"][1].update(partitions=8), set(WORKLOADS), id="partitions"),
     ],
 )
