@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,6 +16,7 @@ from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.sink_report import SinkReport
 from k2_core.spec import parse_pipeline
 from k2_core.types import Level
+from k2_operator.status import LAG_EVERY_S
 from support.controlled import PARTITIONS, FakeSink, World
 from support.operated import Operated
 
@@ -157,6 +159,27 @@ class TestLevel:
         assert command.level is Level.NORMAL
         assert operated.condition("DecisionReady")["reason"] == "Off"
         operated.wait(lambda: level_metric(operated) is None, "no figure")
+
+
+class TestSteadyState:
+    def test_a_controller_that_decides_the_same_writes_nothing(
+        self, operated: Operated, begin: Callable[..., World]
+    ) -> None:
+        world = begin(scaling={"mode": "Auto", **SCALING}, degradation={"mode": "Auto"})
+        tell(world)
+        FakeSink(world, 60)
+        deciding(operated, world)
+        last = (time.monotonic(), operated.writes())
+
+        def quiet() -> bool:
+            """Whether nothing has been written for longer than figures alone may wait."""
+            nonlocal last
+            if (writes := operated.writes()) != last[1]:
+                last = (time.monotonic(), writes)
+            return time.monotonic() - last[0] > 1.2 * LAG_EVERY_S
+
+        operated.wait(quiet, "quiet", 60)
+        assert operated.condition("DecisionReady")["reason"] == "Deciding"
 
 
 class TestOff:
