@@ -87,30 +87,6 @@ def test_killed_while_it_defers_and_drains_it_neither_loses_nor_doubles(work: Si
     assert work.check_every_snapshot() > 0
 
 
-def test_a_sink_that_slept_through_a_drain_doubles_nothing(work: SinkWorkspace) -> None:
-    work.priorities = dict.fromkeys(SYMBOLS, "low")
-    work.sink = {"commitIntervalSeconds": 2}
-    work.set_level(2)
-    trades = make_trades(2_000, symbols=SYMBOLS, seed=33)
-    zombie = work.start()
-    zombie.wait_said("partitions taken")
-    work.produce(trades)
-    wait_until(lambda: work.owed() == 2_000, "all to be owed")
-    work.set_level(0)
-    wait_until(lambda: zombie.metric("k2_degradation_level") == 0, "level 0")
-    work.produce(trades[:500])  # the zombie is to read them once more, while their first copies are owed
-    zombie.signal(signal.SIGSTOP)
-    work.start()
-    wait_until(lambda: work.committed() == 2_500 and not work.owed(), "the heir to drain", 30 * SESSION_TIMEOUT_S)
-    zombie.signal(signal.SIGCONT)
-    more = make_trades(500, symbols=("LATEUSDT",), seed=34)
-    work.produce(more)
-    wait_until(lambda: work.committed() == 3_000, "both to go on")
-    work.close()
-    work.run_to_end()
-    work.check(trades + more, duplicates=500)
-
-
 def test_two_at_once_share_the_work_and_one_may_die(work: SinkWorkspace) -> None:
     trades = make_trades(6_000, symbols=SYMBOLS, seed=13)
     first, second = work.start(), work.start()

@@ -401,3 +401,14 @@ def test_of_two_drains_of_one_range_one_lands(tmp_path: Path) -> None:
     assert isinstance(zombie.commit(repay(50, "zombie"), write(zombie, trades, "zombie")), Superseded)
     assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades[:20])
     assert [(entry.start, entry.records) for entry in zombie.state.open_ledger] == [(20, 30)]
+
+
+def test_a_batch_that_slept_through_a_drain_doubles_nothing(tmp_path: Path) -> None:
+    zombie, heir = writer(tmp_path), writer(tmp_path)
+    defer_all(zombie)
+    trades = make_trades(50, symbols=("BTCUSDT",), seed=33)
+    assert isinstance(heir.commit(repay(50), write(heir, trades, "heir")), Committed)
+    again = {(TOPIC, Partition(0)): Span(Offset(50), Offset(100), ledger=(OWED,))}  # the same trades, sent once more
+    late = Claim("cluster", {TOPIC: TopicId("id")}, again, "zombie")
+    assert zombie.commit(late, write(zombie, trades, "zombie")) == Superseded({(TOPIC, Partition(0)): Offset(50)})
+    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)

@@ -121,6 +121,7 @@ def test_through_all_levels_and_back_everything_comes_in_once(work: SinkWorkspac
     work.check(feed.trades)
     assert work.check_every_snapshot() > 4
     assert sink.said("drained")
+    assert not sink.said("drain dropped")
     state = committed_state(work.settings, work.namespace)
     assert state is not None
     assert state.open_ledger == ()
