@@ -240,6 +240,8 @@ class TestSinks:
         operated.wait(lambda: decision(operated, "sinks").get("recommended", 0) > 1, "a recommendation")
         assert decision(operated, "sinks")["wanted"] == 1
         assert operated.replicas("crypto-sink") == 1
+        operated.patch("k2pipeline", "crypto", {"spec": {"sink": {"replicas": 2}}})
+        operated.wait(lambda: operated.replicas("crypto-sink") == 2, "what the spec says")
 
     def test_a_kafka_that_is_away_holds_them(self, operated: Operated, begin: Callable[..., World]) -> None:
         world = begin(scaling={"mode": "Auto", **SCALING}, degradation={"mode": "Auto"})
