@@ -190,6 +190,8 @@ class KafkaAdmin:
             SetupError: The configuration may not be read.
         """
         wanted = {ConfigResource(ConfigResource.Type.TOPIC, name): name for name in topics}
+        if not wanted:
+            return {}
         futures = self._client.describe_configs(list(wanted), request_timeout=ADMIN_TIMEOUT_S)
         found = {wanted[resource]: int(self._result(future)[RETENTION].value) for resource, future in futures.items()}
         return {name: retention for name, retention in found.items() if retention >= 0}

@@ -60,6 +60,11 @@ def sinks_of(running: Running) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in processes if one["name"].startswith("sink-")}
 
 
+def well(running: Running) -> bool:
+    """Whether every process says that it is: one that is still starting dies of a signal to stop."""
+    return k2("status", "--dir", running.folder).code == 0
+
+
 def audit_of(running: Running) -> dict[str, Any]:
     return dict(k2("audit", "--json", "--dir", running.folder).document)
 
@@ -137,7 +142,7 @@ def test_sinks_come_with_a_backlog_and_go_without_loss(start: Callable[..., Runn
         if name == "sink-0":
             os.kill(pid, signal.SIGKILL)
     before = running.rows()
-    running.until(lambda: running.rows() > before and len(sinks_of(running)) == 3)
+    running.until(lambda: running.rows() > before and len(sinks_of(running)) == 3 and well(running))
     assert running.end(signal.SIGINT) == 0, running.said()
     nothing_is_left_of(running)
     proof = audit_of(running)

@@ -175,6 +175,7 @@ class TestTopics:
         admin.ensure_topics({new_topic: 1}, {"retention.ms": "60000"})
         admin.ensure_topics({for_ever: 1}, {"retention.ms": "-1"})
         assert admin.retention_ms([new_topic, for_ever]) == {new_topic: 60_000}
+        assert admin.retention_ms([]) == {}
 
     def test_a_name_that_cannot_be_described(self, admin: KafkaAdmin) -> None:
         with pytest.raises(SetupError, match="Kafka refused"):
