@@ -35,7 +35,8 @@ KEYS = ("a", "b", "c")
 DEFERS = {0: (), 2: ("a",), 3: ("a", "b")}
 """By level; a writer with another pipeline file defers other keys at the same level."""
 OTHER_DEFERS = {0: (), 2: ("b",), 3: ("a", "c")}
-FATES = ("answered", "answer lost", "request lost")
+FATES = ("answered", "answered", "answer lost", "request lost", "not tried")
+"""What becomes of an attempt; one that is not tried yet is in hand, and others may be faster."""
 
 Record = tuple[str, int]
 """Key and id."""
@@ -141,15 +142,16 @@ class Writers(RuleBasedStateMachine):
 
     @rule(
         who=st.integers(0, WRITERS - 1),
-        counts=st.lists(st.integers(0, 5), min_size=PARTITIONS, max_size=PARTITIONS),
+        count=st.integers(1, 6),
         level=st.sampled_from(sorted(DEFERS)),
+        fate=st.sampled_from(FATES),
     )
-    def reads_a_batch(self, who: int, counts: list[int], level: int) -> None:
+    def takes_in_a_batch(self, who: int, count: int, level: int, fate: str) -> None:
         writer = self.writers[who]
-        if writer.claim is not None or not writer.places:
-            return
-        spans = {at: self._read(writer, at, place, counts[at[1]], level) for at, place in writer.places.items()}
-        writer.begin(Claim("cluster", {TOPIC: TopicId("id")}, spans, "b", writer.epoch))
+        if writer.claim is None and writer.places:
+            spans = {at: self._read(writer, at, place, count, level) for at, place in writer.places.items()}
+            writer.begin(Claim("cluster", {TOPIC: TopicId("id")}, spans, "b", writer.epoch))
+        self.attempts(who, fate)
 
     def _read(self, writer: Writer, at: LogPartition, place: Place, count: int, level: int) -> Span:
         end = min(place.next + count, len(LOGS[at]))
@@ -169,12 +171,22 @@ class Writers(RuleBasedStateMachine):
             own_from=Offset(place.own_from),
         )
 
-    @rule(who=st.integers(0, WRITERS - 1), which=st.integers(0, 5), offsets=st.integers(1, 8))
-    def drains(self, who: int, which: int, offsets: int) -> None:
+    @rule(
+        who=st.integers(0, WRITERS - 1),
+        which=st.integers(0, 5),
+        offsets=st.integers(1, 8),
+        fate=st.sampled_from(FATES),
+    )
+    def drains(self, who: int, which: int, offsets: int, fate: str) -> None:
         writer = self.writers[who]
         owed = [(at, entry) for at, place in writer.places.items() for entry in place.ledger]
-        if writer.claim is not None or not owed:
-            return
+        if writer.claim is None and owed:
+            self._begin_drain(writer, owed, which, offsets)
+        self.attempts(who, fate)
+
+    def _begin_drain(
+        self, writer: Writer, owed: list[tuple[LogPartition, LedgerEntry]], which: int, offsets: int
+    ) -> None:
         at, entry = owed[which % len(owed)]
         end = min(entry.start + offsets, entry.end)
         taken = [offset for offset in owed_offsets(entry) if offset < end]
@@ -189,10 +201,10 @@ class Writers(RuleBasedStateMachine):
         """What its next attempt bases itself on, instead of on the head; others may commit before it does."""
         self.writers[who].base = self.version
 
-    @rule(who=st.integers(0, WRITERS - 1), fate=st.sampled_from(FATES))
     def attempts(self, who: int, fate: str) -> None:
+        """Try to commit what a writer has in hand, as often as a rule says so."""
         writer = self.writers[who]
-        if writer.claim is None:
+        if writer.claim is None or fate == "not tried":
             return
         base, writer.base = writer.base, None
         if base not in (None, self.version):  # the catalog refuses a stale base
@@ -216,21 +228,21 @@ class Writers(RuleBasedStateMachine):
         if fate == "answered":
             self._finish(writer)
 
-    @rule(back=st.integers(1, 4), rarely=st.integers(0, 3))
-    def is_taken_back_by_a_person(self, back: int, rarely: int) -> None:
-        """To any earlier snapshot; what the table began since is kept at its beginning."""
-        if rarely:
-            return
+    @rule(who=st.integers(0, WRITERS - 1), back=st.integers(1, 4), what=st.sampled_from((*["nothing"] * 5, "c", "r")))
+    def something_happens(self, who: int, back: int, what: str) -> None:
+        """Rarely a crash, or a person takes the table back."""
+        if what == "c":
+            self.writers[who] = Writer(self.writers[who].other)
+        elif what == "r":
+            self._take_back(back)
+
+    def _take_back(self, back: int) -> None:
+        """Go back to any earlier snapshot; what the table began since is kept at its beginning."""
         state, table = self.snapshots[-min(back, len(self.snapshots))]
         self.version += 1
         self.state = replace(restored(state, self.state), epoch=self.state.epoch + 1)
         self.table = list(table)
         self.snapshots.append((self.state, list(table)))
-
-    @rule(who=st.integers(0, WRITERS - 1), rarely=st.integers(0, 3))
-    def crashes(self, who: int, rarely: int) -> None:
-        if not rarely:
-            self.writers[who] = Writer(self.writers[who].other)
 
     def _apply(self, writer: Writer, verdict: Proceed) -> None:
         self.version += 1
@@ -271,11 +283,10 @@ class Writers(RuleBasedStateMachine):
         self._learn(heir, LOGS)
         self.writers[0] = heir
         while any(place.ledger for place in heir.places.values()):
-            self.drains(0, 0, 3)
-            self.attempts(0, "answered")
+            self.drains(0, 0, 3, "answered")
         for at in LOGS:
             assert {row[2] for row in self.table if row[0] == at} == ids_of(at, range(self._next(at)))
 
 
 TestWriters = Writers.TestCase
-TestWriters.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestWriters.settings = settings(max_examples=500, stateful_step_count=60, deadline=None)
