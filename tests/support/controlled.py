@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.commit_signal import CommitSignal
@@ -97,7 +98,7 @@ class World:
                 "group.id": self.pipeline.sink_group,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
-                "session.timeout.ms": 6000,
+                "session.timeout.ms": 20_000,
             }
         )
         consumer.subscribe([self.topic])
@@ -141,11 +142,17 @@ class FakeSink:
 
     def _run(self) -> None:
         while not self._stop.wait(_STEP_S):
-            ends = self._world.admin.stable_ends(self._world.topic, map(Partition, self._positions))
-            self._positions = {
-                at: min(offset + self._per_step, ends[Partition(at)]) for at, offset in self._positions.items()
-            }
-            self._say()
+            # A busy machine may cost it its place in the group, or a broker its patience: the next step tries again.
+            with contextlib.suppress(KafkaException, KafkaUnavailableError):
+                self._consumer.poll(0)
+                self._step()
+
+    def _step(self) -> None:
+        ends = self._world.admin.stable_ends(self._world.topic, map(Partition, self._positions))
+        self._positions = {
+            at: min(offset + self._per_step, ends[Partition(at)]) for at, offset in self._positions.items()
+        }
+        self._say()
 
     def _say(self) -> None:
         report = SinkReport("sink-0/1", datetime.now(UTC), memory_ratio=0.1, commit_s=0.1)
