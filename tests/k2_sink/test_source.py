@@ -10,15 +10,26 @@ from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.config import ServiceSettings
-from k2_core.errors import SetupError
+from k2_core.errors import KafkaUnavailableError, SetupError
 from k2_core.kafka import KafkaAdmin
 from k2_core.topics import dead_letter_topic
 from k2_core.types import Partition, TopicName
+from k2_sink.protocol import LogPartition
 from k2_sink.source import Source
+from support.sink import wait_until
 
 pytestmark = pytest.mark.kafka
 WEEK_MS = 7 * 24 * 3600 * 1000
 """Kafka's default."""
+
+
+def has_leaders(source: Source, wanted: list[LogPartition]) -> bool:
+    try:
+        source.log_starts(wanted)
+        source.stable_ends(wanted)
+    except KafkaUnavailableError:  # brokers hear of new topics late
+        return False
+    return True
 
 
 def test_topics_are_made_and_their_bounds_told(kafka: LocalKafka) -> None:
@@ -37,6 +48,7 @@ def test_topics_are_made_and_their_bounds_told(kafka: LocalKafka) -> None:
     client = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     client.delete_records([gone])[gone].result(30)
     wanted = [(names[0], Partition(1)), (names[1], Partition(0))]
+    wait_until(lambda: has_leaders(source, wanted), "leaders of new topics")
     assert source.log_starts(wanted) == {wanted[0]: 2, wanted[1]: 0}
     assert source.stable_ends(wanted) == {wanted[0]: 5, wanted[1]: 0}
 
