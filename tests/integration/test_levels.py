@@ -60,6 +60,16 @@ def sinks_of(running: Running) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in processes if one["name"].startswith("sink-")}
 
 
+def lag_of(running: Running) -> dict[str, Any]:
+    return dict(k2("lag", "--json", "--dir", running.folder).document)
+
+
+def stands_still(running: Running) -> bool:
+    """Whether the sink acts on level 4, and has committed all that it had read."""
+    told = '"to_level": 4' in (running.folder / "log" / "sink-0.log").read_text()
+    return told and all(at["read"] == at["next"] for at in lag_of(running)["partitions"] if at["end"])
+
+
 def well(running: Running) -> bool:
     """Whether every process says that it is: one that is still starting dies of a signal to stop."""
     return k2("status", "--dir", running.folder).code == 0
@@ -114,9 +124,9 @@ def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
     before = running.rows()
     running.until(lambda: running.rows() > before)  # the critical symbol goes on
     held(4)
-    time.sleep(2)
-    standing = running.rows()
-    time.sleep(3)
+    running.until(lambda: stands_still(running))
+    standing, unread = running.rows(), lag_of(running)["unread"]
+    running.until(lambda: lag_of(running)["unread"] > unread + RATE)
     assert running.rows() == standing
     assert k2("level", "--clear", "--reason", "over", "--dir", running.folder).code == 0
     running.until(lambda: level_of(running)["level"] == 0 and not audit_of(running)["open_ledger"])
