@@ -70,12 +70,12 @@ def test_killed_while_it_defers_and_drains_it_neither_loses_nor_doubles(work: Si
     draw = random.Random(seed)  # not for secrets
     work.priorities = dict(zip(SYMBOLS, ("critical", "low", "normal") * 4, strict=True))
     trades = make_trades(12_000, symbols=SYMBOLS, seed=seed)
-    owing = 0
-    with producing(work, trades, 60):
-        for level in (3, 0, 2, 0, 3, 0):
-            work.set_level(level)
-            sink = work.start()
-            sink.wait_said("partitions taken")
+    owing, levels = 0, (3, 0, 2, 0, 3, 0)
+    for number, level in enumerate(levels):
+        work.set_level(level)
+        sink = work.start()
+        sink.wait_said("partitions taken")
+        with producing(work, trades[number :: len(levels)], 10):  # of its own, else a sink before it has read all
             if level:
                 wait_until(lambda: work.owed() > 0, "something to be owed")
             time.sleep(draw.uniform(0.0, 1.5))

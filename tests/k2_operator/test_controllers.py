@@ -93,32 +93,40 @@ def test_turns_follow_one_another_and_wake_for_news_only(kafka: LocalKafka) -> N
 def test_there_are_never_two_turns_at_once_for_a_pipeline(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     running: list[int] = []
     most: list[int] = []
-    lock = threading.Lock()
+    lock, go_on = threading.Lock(), threading.Event()
     tick = Controller.tick
 
-    def counted(self: Controller, executor: Executor) -> Tick:
+    def held(self: Controller, executor: Executor) -> Tick:
         with lock:
             running.append(1)
             most.append(len(running))
         try:
+            go_on.wait(60)
             return tick(self, executor)
         finally:
             with lock:
                 running.pop()
 
-    monkeypatch.setattr(Controller, "tick", counted)
+    monkeypatch.setattr(Controller, "tick", held)
 
     async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
         charge = Charge(one, pipeline(), EXECUTOR)
         controllers.look_after(KEY, charge)
-        for _ in range(10):
-            await until(lambda: running)
-            controllers.pause(KEY)
-            controllers.look_after(KEY, charge)
-            await until(lambda: not running)
-        assert max(most) == 1
-        controllers.look_after(Key("ns", "q"), Charge(one, pipeline("q"), EXECUTOR))
-        await until(lambda: max(most) == 2)
+        try:
+            for _ in range(10):
+                go_on.clear()
+                await until(lambda: running)
+                controllers.pause(KEY)
+                controllers.look_after(KEY, charge)
+                await asyncio.sleep(2 * module.TURN_EVERY_S)  # long enough for a second turn to have begun
+                go_on.set()
+                await until(lambda: not running)
+            assert max(most) == 1
+            go_on.clear()
+            controllers.look_after(Key("ns", "q"), Charge(one, pipeline("q"), EXECUTOR))
+            await until(lambda: len(running) == 2)
+        finally:
+            go_on.set()
 
     controlled(scenario, kafka.bootstrap_servers)
 
