@@ -7,6 +7,7 @@ stopping and what may end by itself are said by whoever adds it.
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -199,7 +200,7 @@ class Supervisor:
         stages = sorted({child.stage for child in self.children}) if stage is None else [stage]
         for number in stages:
             self.ask_to_stop(number)
-            statuses |= {child.name: child.unit.stop() for child in self._of(number)}
+            statuses |= {child.name: _how_it_stopped(child.unit) for child in self._of(number)}
         return statuses
 
     def _of(self, stage: int) -> list[Child]:
@@ -227,6 +228,12 @@ class Supervisor:
             raise SetupError(f"{child.name} ended{times}, at last {how}; its log ends with:\n{child.unit.log_tail()}")
         child._start_at = now + wait_s
         self._say(f"{child.name} ended {how}; starting it again in {wait_s:g} s")
+
+
+def _how_it_stopped(unit: Unit) -> int | None:
+    """Stop a unit and return its exit status: 0 if the signal met it before it had done or said anything."""
+    status = unit.stop()
+    return 0 if status == -signal.SIGTERM and not unit.log_tail() else status
 
 
 def _how(status: int | None) -> str:

@@ -6,6 +6,7 @@ trade id that the exchange sent, once, and for a capture each value.
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -20,8 +21,31 @@ from support.site import RELEASE, SYSTEM, Site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-FIRST_IDS = {"BTCUSDT": 1_000, "ETHUSDT": 5_000_000}
+FIRST_IDS = {"BTCUSDT": 1_000, "ETHUSDT": 5_000_000, "BNBUSDT": 70_000}
+"""Of symbols in three partitions, so that three sinks have something to do."""
 RATE = 200
+LEVELS = {
+    "mode": "Auto",
+    "levels": {
+        "soft": {"enterUnreadRecords": 500},
+        "graceful": {"enterUnreadRecords": 1_000},
+        "aggressive": {"enterUnreadRecords": 1_000_000},
+        "circuitBreak": {"enterUnreadRecords": 2_000_000},
+    },
+    "dwellUpSeconds": 1,
+    "dwellDownSeconds": 3,
+    "rebalanceGraceSeconds": 0,
+}
+SCALING = {
+    "mode": "Auto",
+    "maxReplicas": 3,
+    "assumedPerSecond": 300,
+    "catchUpSeconds": 5,
+    "restartSeconds": 1,
+    "settleSeconds": 5,
+    "downWindowSeconds": 20,
+}
+"""A second's dwell and a window of seconds, so that a test can wait for the way back."""
 OPERATOR = "deployment/k2-operator"
 
 
@@ -145,6 +169,28 @@ def test_more_and_fewer_sinks(flow: Feed, since: datetime) -> None:
 
         flow.site.wait(there, f"{replicas} sinks")
         assert_everything_is_there_once(flow, since)
+
+
+def test_a_sink_that_hangs_raises_levels_and_brings_sinks_and_all_goes_back(flow: Feed, since: datetime) -> None:
+    def ready_sinks(wanted: int) -> bool:
+        pods = flow.pods("sink")
+        return len(pods) == wanted and all(container(pod).get("ready") for pod in pods)
+
+    def at_ease() -> bool:
+        return flow.status.get("level") == 0 and flow.condition("DecisionReady").get("status") == "True"
+
+    flow.apply(degradation=LEVELS, scaling=SCALING)
+    flow.site.wait(lambda: at_ease() and ready_sinks(1), "level 0 with one sink")
+    flow.site.signal(flow.pods("sink")[0], signal.SIGSTOP)  # until its probe has it killed
+    flow.site.wait(lambda: flow.status.get("level", 0) >= 2, "level 2")
+    flow.site.kill(flow.site.items(SYSTEM, "pods", "app.kubernetes.io/component=operator")[0])
+    flow.site.wait(lambda: ready_sinks(3), "three sinks")
+    flow.site.wait(lambda: at_ease() and ready_sinks(1), "level 0 with one sink again")
+    told = [one["message"].partition("(")[0] for one in flow.site.items("flow", "events")]
+    assert {"level 1 to 0 ", "sinks 2 to 1 "} <= set(told), told
+    assert_everything_is_there_once(flow, since)
+    flow.apply()
+    flow.wait_phase("Running")
 
 
 def test_an_upgrade_of_the_chart_touches_no_pod_of_a_pipeline(flow: Feed, since: datetime) -> None:

@@ -198,8 +198,14 @@ def test_one_stage_alone(supervisor: Supervisor, make: Make) -> None:
     first, second = make("a", SLEEP, 0), make("b", SLEEP, 1)
     supervisor.start(first)
     supervisor.start(second)
+    until(lambda: "up" in first.unit.log_tail())
     assert supervisor.stop(0) == {"a": -signal.SIGTERM}
     assert second.unit.running
+
+
+def test_what_the_signal_meets_before_its_first_word_has_stopped_well(supervisor: Supervisor, make: Make) -> None:
+    supervisor.start(make("sink-0", "import time; time.sleep(60)"))
+    assert supervisor.stop() == {"sink-0": 0}
 
 
 def test_an_adopted_child_is_watched_too(supervisor: Supervisor, make: Make, said: list[str]) -> None:

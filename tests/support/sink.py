@@ -112,7 +112,7 @@ class SinkWorkspace:
     """One pipeline: its topics on a Kafka, its lake in a folder or where `lake` says, its sinks.
 
     `kafka` holds what a client needs beyond the address, as the services' variables. `priorities` are the
-    symbols of the pipeline file.
+    symbols of the pipeline file; `spec` is what else it holds.
     """
 
     bootstrap_servers: str
@@ -124,6 +124,7 @@ class SinkWorkspace:
     lake: Mapping[str, str] | None = None
     kafka: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, str] = field(default_factory=lambda: {"BTCUSDT": "normal"})
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lake = lake_environment(self.folder) if self.lake is None else self.lake
@@ -154,7 +155,7 @@ class SinkWorkspace:
             "apiVersion": "k2.dev/v1alpha1",
             "kind": "K2Pipeline",
             "metadata": {"name": NAME},
-            "spec": {"namespace": self.namespace, "ingestion": [source], "sink": dict(self.sink)},
+            "spec": {"namespace": self.namespace, "ingestion": [source], "sink": dict(self.sink), **self.spec},
         }
         path = self.folder / "pipeline.yaml"
         path.write_text(yaml.safe_dump(document))

@@ -112,11 +112,15 @@ class Site:
 
     def kill(self, pod: Mapping[str, Any]) -> None:
         """`kill -9` the main process of a pod's container, as a crash would."""
+        self.signal(pod, signal.SIGKILL)
+
+    def signal(self, pod: Mapping[str, Any], number: signal.Signals) -> None:
+        """Send a signal to the main process of a pod's container."""
         container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
         socket = places(self.directory, self.name).containerd_socket
         listing = self.run(str(tool("ctr")), f"--address={socket}", "--namespace=k8s.io", "task", "list").stdout
         rows = [line.split() for line in listing.splitlines()]
-        os.kill(next(int(row[1]) for row in rows if row and row[0] == container), signal.SIGKILL)
+        os.kill(next(int(row[1]) for row in rows if row and row[0] == container), number)
 
     def tag(self, image: str, new: str) -> None:
         """Give an image that is on the node another name, with the same tag."""

@@ -1,0 +1,261 @@
+"""A storm: twice the load that a sink can take, and no room for a second one. What is decided when, and who suffers.
+
+The sink's process is stopped most of the time, so that its limit lies within what this machine can offer; what it takes
+then is measured first, at level 0. The controller is the one of `k2 up`, with the spec's own thresholds. It asks for
+more sinks and none comes, as in a cluster without room, so that levels alone must bear the load. When a record was
+committed is the time of the first snapshot that has its offset behind `next`, and its age then counts from its receive
+timestamp: both are in the table. In the end all that was deferred must have come back, each id once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from figures import Figure, at_least, at_most
+from load import Load, Market
+from workload import Progress
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_cli.stack.ports import find_free
+from k2_core.errors import SetupError
+from k2_core.state import STATE_KEY, CommitState
+from k2_core.types import Symbol
+from support.lake import committed_state, trades_table
+from support.sink import SinkProcess, SinkWorkspace, wait_until
+
+CRITICAL: Final = ("BTCUSDT",)
+NORMAL: Final = ("ETHUSDT", "SOLUSDT")
+LOW: Final = ("XRPUSDT", "ADAUSDT")
+PRIORITIES: Final = dict.fromkeys(CRITICAL, "critical") | dict.fromkeys(NORMAL, "normal") | dict.fromkeys(LOW, "low")
+ROUND: Final = tuple(Symbol(name) for name in (*CRITICAL, *LOW, *NORMAL, *LOW, NORMAL[0], *LOW))
+"""A tenth is critical, three tenths are normal."""
+PARTITIONS: Final = 4
+RUNS_S, PERIOD_S = 0.01, 0.1
+"""The sink's process runs for so long of each period."""
+CALIBRATION: Final = 200_000
+CALM_S, STORM_S = 30.0, 120.0
+CALM, STORM = 0.5, 2.0
+"""Offered load as a share of what the sink can take."""
+COMMIT_INTERVAL_S: Final = 10
+DWELL_DOWN_S: Final = 10
+"""Instead of 3 minutes, so that the way back does not take a quarter of an hour. Nothing measured here hangs on it."""
+PATIENCE_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """When it began and ended, in seconds of the epoch."""
+
+    began_s: float
+    ended_s: float
+
+
+def run(progress: Progress) -> list[Figure]:
+    """Measure what the sink takes, then offer twice that."""
+    with tempfile.TemporaryDirectory(prefix="k2-bench-") as name, LocalKafka(Path(name)) as kafka:
+        work = SinkWorkspace(
+            kafka.bootstrap_servers,
+            Path(name),
+            partitions=PARTITIONS,
+            priorities=PRIORITIES,
+            sink={"commitIntervalSeconds": COMMIT_INTERVAL_S},
+            spec={
+                "degradation": {"mode": "Auto", "dwellDownSeconds": DWELL_DOWN_S, "drainRecordsPerSecond": 1_000_000},
+                "scaling": {"mode": "Auto", "maxReplicas": PARTITIONS},
+            },
+        )
+        try:
+            with Load(work.settings, Market(work.topic, PARTITIONS, ROUND)) as load:
+                return _storm(work, load, progress)
+        finally:
+            work.close()
+
+
+def _storm(work: SinkWorkspace, load: Load, progress: Progress) -> list[Figure]:
+    sink = work.start()
+    sink.wait_said("partitions taken")
+    with _throttled(sink):
+        takes = _takes(work, load)
+        progress(f"stopped {1 - RUNS_S / PERIOD_S:.0%} of the time, the sink takes {takes:,.0f} records/s at level 0")
+        with _controller(work) as controller:
+            load.offer(CALM * takes)
+            time.sleep(CALM_S)
+            _wait(lambda: controller.figure("k2_controller_level") == 0, "level 0 before the storm")
+            began_s, before = time.time(), load.sent
+            load.offer(STORM * takes)
+            asked_s = _seconds_until(lambda: controller.figure('k2_controller_sinks{is="wanted"}') > 1, began_s)
+            time.sleep(max(0.0, began_s + STORM_S - time.time()))
+            offered = (load.sent - before) / (time.time() - began_s)
+            load.offer(0)
+            storm = Storm(began_s, time.time())
+            progress(f"offered {offered:,.0f} records/s for {STORM_S:.0f} s")
+            levels = _levels(sink, storm)
+            progress("levels of the sink: " + ", ".join(f"{level} after {at_s:.1f} s" for at_s, level in levels))
+            _wait(lambda: controller.figure("k2_controller_level") == 0 and not _open(work, load), "all to come back")
+            back_s = time.time() - storm.ended_s
+    if sink.terminate() != 0:
+        raise SetupError("the sink did not drain")
+    committed, ages = _critical(work, storm)
+    _check(work, load)
+    return [
+        at_most("storm", "spike to the sink acting on a level", min(at_s for at_s, level in levels if level), "s", 5),
+        at_most("storm", "spike to more sinks asked for", asked_s, "s", 30),
+        at_least(
+            "storm", "critical committed, of what was offered until 2 intervals before the end", committed, "%", 99.9
+        ),
+        at_most("storm", "committed age of critical, p99", float(np.percentile(ages, 99)), "s", 2 * COMMIT_INTERVAL_S),
+        Figure("storm", "committed age of critical, p50", float(np.median(ages)), "s"),
+        Figure("storm", "highest level of the sink", max(level for _, level in levels), "level"),
+        Figure("storm", "offered, of what the sink can take", offered / takes, "ratio"),
+        Figure("storm", "end of the storm to level 0 with nothing owed", back_s, "s"),
+    ]
+
+
+@contextmanager
+def _throttled(sink: SinkProcess) -> Iterator[None]:
+    """Let the sink's process run for a share of the time only."""
+    over = threading.Event()
+
+    def throttle() -> None:
+        while not over.wait(RUNS_S):
+            os.kill(sink.process.pid, signal.SIGSTOP)
+            over.wait(PERIOD_S - RUNS_S)
+            os.kill(sink.process.pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=throttle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _takes(work: SinkWorkspace, load: Load) -> float:
+    """Return how many records a second the sink takes of a backlog, between its first and its last commit."""
+    load.burst(CALIBRATION)
+    began_s = time.monotonic()
+    wait_until(lambda: work.committed() >= CALIBRATION, "the sink to take the backlog", PATIENCE_S)
+    return CALIBRATION / (time.monotonic() - began_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The process that decides."""
+
+    url: str
+
+    def figure(self, name: str) -> float:
+        """Return one of its figures, 0 while it is absent."""
+        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
+            if line.startswith(name):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+@contextmanager
+def _controller(work: SinkWorkspace) -> Iterator[Controller]:
+    port = find_free("storm-controller")
+    environment = os.environ | work.environment(K2_METRICS_PORT=str(port))
+    with (work.folder / "controller.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "k2_cli.controller"], env=environment, stderr=log)
+    try:
+        controller = Controller(f"http://127.0.0.1:{port}")
+        _wait(lambda: _answers(controller), "the controller")
+        yield controller
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(controller: Controller) -> bool:
+    try:
+        return controller.figure('k2_controller_turns_total{outcome="looked"}') > 0
+    except httpx.TransportError:
+        return False
+
+
+def _levels(sink: SinkProcess, storm: Storm) -> list[tuple[float, int]]:
+    """Return (seconds after the beginning, level) for each change that the sink acted on in the storm."""
+    told = [(datetime.fromisoformat(line["time"]).timestamp(), line["to_level"]) for line in sink.said("level changed")]
+    found = [(at_s - storm.began_s, level) for at_s, level in told if storm.began_s <= at_s <= storm.ended_s]
+    if not any(level for _, level in found):
+        raise SetupError("found no level above 0 that the sink acted on during the storm, expected one")
+    return found
+
+
+def _open(work: SinkWorkspace, load: Load) -> bool:
+    """Whether something is owed or not committed yet."""
+    return work.owed() > 0 or work.committed() < load.sent
+
+
+def _critical(work: SinkWorkspace, storm: Storm) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return the share in percent of the critical trades that were committed in time, and their ages in seconds."""
+    rows = _rows(work).filter(pc.field("symbol").isin(CRITICAL))
+    received_s = rows.column("receive_timestamp").cast(pa.int64()).to_numpy() / 1e6
+    committed_s = _committed_s(work, rows.column("kafka_partition").to_numpy(), rows.column("kafka_offset").to_numpy())
+    offered = (received_s >= storm.began_s) & (received_s <= storm.ended_s)
+    due = offered & (received_s <= storm.ended_s - 2 * COMMIT_INTERVAL_S)
+    return 100 * float(np.mean(committed_s[due] <= storm.ended_s)), (committed_s - received_s)[offered]
+
+
+def _committed_s(work: SinkWorkspace, partition: Any, offset: Any) -> Any:
+    """Return when each record was taken in: the time of the first snapshot whose `next` lies behind it."""
+    table = trades_table(work.settings, work.namespace)
+    assert table is not None
+    snapshots = sorted(table.snapshots(), key=lambda one: one.sequence_number or 0)
+    times_s = np.array([one.timestamp_ms / 1e3 for one in snapshots])
+    states = [CommitState.parse(one.summary.additional_properties[STATE_KEY]) for one in snapshots if one.summary]
+    committed_s = np.empty(len(offset))
+    for number in range(PARTITIONS):
+        ends = [state.topics[work.topic].partitions if work.topic in state.topics else {} for state in states]
+        upto = np.array([at[number].next if number in at else 0 for at in ends])
+        here = partition == number
+        committed_s[here] = times_s[np.searchsorted(upto, offset[here], side="right")]
+    return committed_s
+
+
+def _rows(work: SinkWorkspace) -> pa.Table:
+    table = trades_table(work.settings, work.namespace)
+    assert table is not None
+    fields = ("symbol", "trade_id", "receive_timestamp", "kafka_partition", "kafka_offset")
+    return table.scan(selected_fields=fields).to_arrow()
+
+
+def _check(work: SinkWorkspace, load: Load) -> None:
+    """Check that each id of each symbol is in the table once, and that nothing is owed."""
+    state = committed_state(work.settings, work.namespace)
+    rows = _rows(work)
+    for symbol, last in load.expected().items():
+        ids = np.sort(rows.filter(pc.field("symbol") == symbol).column("trade_id").cast(pa.int64()).to_numpy())
+        if not np.array_equal(ids, np.arange(1, last + 1)):
+            raise SetupError(f"{symbol}: found {len(ids)} rows, expected the ids 1 to {last}, each once")
+    if state is None or state.open_ledger:
+        raise SetupError("found an open ledger after the storm, expected none")
+
+
+def _seconds_until(condition: Callable[[], bool], began_s: float) -> float:
+    _wait(condition, "a decision")
+    return time.time() - began_s
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    wait_until(condition, what, PATIENCE_S)
