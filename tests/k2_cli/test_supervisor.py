@@ -260,6 +260,7 @@ class TestRetired:
     def test_it_is_waited_for_when_everything_stops(self, supervisor: Supervisor, make: Make, said: list[str]) -> None:
         child = make("sink-1", SLEEP)
         supervisor.start(child)
+        until(lambda: "up" in child.unit.log_tail())
         supervisor.retire("sink-1", 30)
         assert supervisor.stop() == {"sink-1": -signal.SIGTERM}
         assert said == ["sink-1: stopping"]
