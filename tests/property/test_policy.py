@@ -24,7 +24,7 @@ from k2_core.types import Level
 from support.policy import QUIET, START_S
 
 CONFIG: Final = PolicyConfig(
-    DegradationConfig(Mode.AUTO, position_interval_s=0),
+    DegradationConfig(Mode.AUTO, position_interval_s=0, in_hand_s=0),
     ScalingConfig(Mode.AUTO, assumed_per_s=1_000, down_window_s=300),
 )
 EVERY_S: Final = 5.0

@@ -250,12 +250,14 @@ class Pipeline:
             self.offered = self.accepted = self.shed = 0.0
             return Observation()
         # Positions are told once a second: up to that much is unread on paper only.
-        on_paper = self.world.offered_per_s(now) * self.random.random()
+        told_s = self.random.random()
+        on_paper = self.world.offered_per_s(now) * told_s
         seen = Observation(
             offered_per_s=self.offered / LOOK_S,
             accepted_per_s=self.accepted / LOOK_S,
             shed_per_s=self.shed / LOOK_S,
             unread_records=int(sum(self.unread) + on_paper),
+            positions_age_s=told_s,
             oldest_unread_age_s=self.age_s(now),
             memory_ratio=self.world.memory(now),
             downstream_failing=self.failed,

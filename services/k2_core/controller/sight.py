@@ -49,6 +49,7 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         accepted_per_s=None if read is None or shed is None else max(0.0, read - shed),
         shed_per_s=shed,
         unread_records=lag.unread,
+        positions_age_s=_positions_age_s(look, fresh),
         oldest_unread_age_s=lag.unread_age_s,
         memory_ratio=_memory_ratio(fresh) if told else None,
         downstream_failing=any(report.failing for report in fresh) if told else None,
@@ -64,6 +65,13 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         retention_s=look.retention_s,
         service_level=max((report.own_level for report in fresh), default=Level.NORMAL),
     )
+
+
+def _positions_age_s(look: Look, fresh: Sequence[SinkReport]) -> float | None:
+    """How long ago positions were told; None if a member of the group is silent, as then its backlog is real."""
+    if len(fresh) < max(1, look.members):
+        return None
+    return max(max(0.0, (look.at - report.at).total_seconds()) for report in fresh)
 
 
 def _memory_ratio(fresh: Sequence[SinkReport]) -> float | None:

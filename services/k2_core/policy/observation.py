@@ -23,6 +23,8 @@ class Observation:
         accepted_per_s: Records/s that the sinks read and take in with all of the level's work.
         shed_per_s: Records/s that the sinks read and only enter in the ledger.
         unread_records: Ends minus read positions, of all partitions.
+        positions_age_s: How long ago sinks told where they read, the oldest of what counts: what came since is unread
+            on paper only. Nothing is held without it.
         oldest_unread_age_s: Age of the oldest unread record; 0 if there is none.
         memory_ratio: The fullest sink's memory, as a share of its limit.
         downstream_failing: Whether commits or storage fail now.
@@ -43,6 +45,7 @@ class Observation:
     accepted_per_s: float | None = None
     shed_per_s: float | None = None
     unread_records: int | None = None
+    positions_age_s: float | None = None
     oldest_unread_age_s: float | None = None
     memory_ratio: float | None = None
     downstream_failing: bool | None = None

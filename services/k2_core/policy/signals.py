@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from k2_core.policy.observation import Observation, missing
+from k2_core.policy.observation import Observation, known, missing
 from k2_core.policy.thresholds import DegradationConfig
 
 SLOPE_TAU_S: Final = 10.0
@@ -100,7 +100,7 @@ def read_signals(
     else:
         offered_per_s = _smoothed(state.offered_per_s, observation.offered_per_s, known_for_s, OFFERED_TAU_S)
         # The smaller of the two rates: a burst's own rate must not hide its first second.
-        on_paper = config.position_interval_s * min(offered_per_s, observation.offered_per_s)
+        on_paper = _on_paper_s(config, observation) * min(offered_per_s, observation.offered_per_s)
         unread = max(0.0, observation.unread_records - on_paper)
         slope = _slope(state, unread, known_for_s, gap=gap)
         read = _read(state, observation, known_for_s)
@@ -124,6 +124,12 @@ def _signals(
         offered_per_s=state.offered_per_s,
         read_per_s=state.read_per_s,
     )
+
+
+def _on_paper_s(config: DegradationConfig, observation: Observation) -> float:
+    """Return for how many seconds of the offered rate sinks that keep up look as if they had not read."""
+    told_s = observation.positions_age_s
+    return config.in_hand_s + (told_s if told_s is not None and known(told_s) else config.position_interval_s)
 
 
 def _slope(state: SignalState, unread: float, elapsed_s: float, *, gap: bool) -> float | None:

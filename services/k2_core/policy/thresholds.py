@@ -84,8 +84,11 @@ class DegradationConfig:
         settle_at_most_s: A scale-up holds further levels back for no longer than this, whatever it does.
         rebalance_grace_s: Sinks stand still in a rebalance and catch up after it: for so long after its start, unread
             lag raises no level. Memory and a failing downstream do.
-        position_interval_s: Sinks tell their read position this often, so that so many seconds of the offered rate are
-            unread on paper only; they are taken off. 1 s, see the commit protocol in the architecture.
+        position_interval_s: Sinks tell their read position this often. What was offered since they told it is unread
+            on paper only and is taken off: so many seconds where it is not known when they did. 1 s, see the commit
+            protocol in the architecture.
+        in_hand_s: Seconds of the offered rate that sinks which keep up have on the way to them: taken off, too, as at
+            100,000 records/s a tenth of a second would enter a level that is meant for a backlog.
         watch_memory: Whether memory is measured. If so, a missing figure holds the level like any other.
     """
 
@@ -99,13 +102,15 @@ class DegradationConfig:
     settle_at_most_s: float = 180
     rebalance_grace_s: float = 30
     position_interval_s: float = 1
+    in_hand_s: float = 0.5
     watch_memory: bool = True
 
     def __post_init__(self) -> None:
         check_levels(self.levels)
         positive = dict.fromkeys(("dwell_up_s", "dwell_down_s", "draining_within_s", "probe_s"), _POSITIVE)
         others = dict.fromkeys(
-            ("forecast_horizon_s", "settle_at_most_s", "rebalance_grace_s", "position_interval_s"), _Bounds()
+            ("forecast_horizon_s", "settle_at_most_s", "rebalance_grace_s", "position_interval_s", "in_hand_s"),
+            _Bounds(),
         )
         _check("degradation", self, positive | others)
 

@@ -114,6 +114,20 @@ class TestSinks:
         assert observe(None, look(), RUNS).commit_duration_s is None
 
 
+class TestPositions:
+    def test_they_are_as_old_as_the_oldest_of_those_that_tell(self) -> None:
+        told = [report("a/1", AT - timedelta(seconds=0.4)), report("b/1", AT - timedelta(seconds=1.2))]
+        assert observe(None, look(members=2, reports=told), RUNS).positions_age_s == 1.2
+
+    def test_a_clock_ahead_makes_none_younger_than_now(self) -> None:
+        assert observe(None, look(reports=[report(at=AT + timedelta(seconds=2))]), RUNS).positions_age_s == 0
+
+    @pytest.mark.parametrize("members", [0, 2], ids=["nobody", "a silent one among them"])
+    def test_it_is_not_known(self, members: int) -> None:
+        told = [report(at=AT - timedelta(seconds=FRESH_S * (members == 0)))]
+        assert observe(None, look(members=members, reports=told), RUNS).positions_age_s is None
+
+
 class TestDeferred:
     def test_what_is_owed_and_since_when(self) -> None:
         told = [

@@ -24,7 +24,7 @@ from k2_core.spec_policy import DegradationSpec, ScalingSpec
 from k2_core.types import Level, Symbol
 
 SYMBOLS: Final = [{"name": "BTCUSDT"}]
-FROM_ELSEWHERE: Final = {"commitIntervalSeconds", "positionIntervalSeconds"}
+FROM_ELSEWHERE: Final = {"commitIntervalSeconds", "positionIntervalSeconds", "inHandSeconds"}
 """Not settings of the policy's part: the sink's own, and a constant of the commit protocol."""
 NOT_THE_POLICYS: Final = {"drainRecordsPerSecond"}
 """The sink's, when it reads back what was deferred."""

@@ -10,7 +10,7 @@ from k2_core.policy.thresholds import DEFAULT_LEVELS, DegradationConfig, Mode, P
 from k2_core.types import Level
 from support.policy import Driver
 
-CONFIG = PolicyConfig(DegradationConfig(Mode.AUTO, position_interval_s=0))
+CONFIG = PolicyConfig(DegradationConfig(Mode.AUTO, position_interval_s=0, in_hand_s=0))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from support.policy import Driver
 
 SCALING = ScalingConfig(Mode.AUTO, assumed_per_s=100)
 """One sink does 100/s; the quiet look offers 100/s to two."""
-CONFIG = PolicyConfig(DegradationConfig(position_interval_s=0), SCALING)
+CONFIG = PolicyConfig(DegradationConfig(position_interval_s=0, in_hand_s=0), SCALING)
 BACKLOG: dict[str, Any] = {"unread_records": 5_000, "offered_per_s": 400.0, "accepted_per_s": 200.0}
 IDLE: dict[str, Any] = {"offered_per_s": 10.0, "accepted_per_s": 10.0}
 
@@ -80,7 +80,7 @@ class TestUp:
         assert bursting.look(**BACKLOG).replicas.applied == 6
 
     def test_starts_together_with_the_first_level(self) -> None:
-        both = Driver(replace(CONFIG, degradation=DegradationConfig(Mode.AUTO, position_interval_s=0)))
+        both = Driver(replace(CONFIG, degradation=DegradationConfig(Mode.AUTO, position_interval_s=0, in_hand_s=0)))
         decision = both.look(**BACKLOG)
         assert (decision.level.applied, decision.replicas.applied) == (Level.SOFT, 6)
 

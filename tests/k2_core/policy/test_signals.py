@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from k2_core.policy.signals import GAP_S, Signals, SignalState, read_signals
 from k2_core.policy.thresholds import DegradationConfig
 from support.policy import QUIET, START_S
 
-CONFIG = DegradationConfig(position_interval_s=0)
+CONFIG = DegradationConfig(position_interval_s=0, in_hand_s=0)
 
 
 def seen(*looks: tuple[float, int | None], config: DegradationConfig = CONFIG) -> tuple[SignalState, Signals]:
@@ -60,23 +61,31 @@ def test_the_slope_across_a_missing_look_is_over_its_whole_time() -> None:
     assert signals.slope_per_s == pytest.approx(50)
 
 
-def test_unread_on_paper_is_taken_off() -> None:
-    """A position told each second leaves a second of the offered rate unread on paper."""
-    _, signals = seen((0, 130), config=DegradationConfig())
-    assert signals.unread_records == 30
-    _, signals = seen((0, 70), config=DegradationConfig())
-    assert signals.unread_records == 0
+@pytest.mark.parametrize(
+    ("told_s", "unread", "counts"),
+    [
+        pytest.param(0.2, 100, 30, id="what came since positions were told, and what is in hand"),
+        pytest.param(3.0, 380, 30, id="however long ago"),
+        pytest.param(0.2, 60, 0, id="never below nothing"),
+        pytest.param(None, 180, 30, id="a position interval where nobody knows"),
+        pytest.param(math.nan, 180, 30, id="nor believes"),
+    ],
+)
+def test_unread_on_paper_is_taken_off(told_s: float | None, unread: int, counts: float) -> None:
+    look = replace(QUIET, positions_age_s=told_s, unread_records=unread, offered_per_s=100.0)
+    _, signals = read_signals(DegradationConfig(), SignalState(), look, START_S)
+    assert signals.unread_records == pytest.approx(counts)
 
 
 def test_a_bursts_own_rate_hides_nothing_of_it() -> None:
     config = DegradationConfig()
     state, _ = read_signals(config, SignalState(), QUIET, START_S)
-    burst = replace(QUIET, offered_per_s=100_000.0, unread_records=20_000)
+    burst = replace(QUIET, offered_per_s=100_000.0, unread_records=30_000)
     _, signals = read_signals(config, state, burst, START_S + 5)
     smoothed = signals.offered_per_s
     assert smoothed is not None
-    assert signals.unread_records == pytest.approx(20_000 - smoothed)
-    assert smoothed < 20_000
+    assert signals.unread_records == pytest.approx(30_000 - 1.5 * smoothed)
+    assert 1.5 * smoothed < 30_000
 
 
 def test_a_clock_that_is_set_back_does_not_turn_time() -> None:
