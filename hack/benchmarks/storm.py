@@ -58,6 +58,7 @@ COMMIT_INTERVAL_S: Final = 10
 DWELL_DOWN_S: Final = 10
 """Instead of 3 minutes, so that the way back does not take a quarter of an hour. Nothing measured here hangs on it."""
 PATIENCE_S: Final = 600.0
+SINKS: Final = 'k2_controller_sinks{is="wanted"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,11 @@ def _storm(work: SinkWorkspace, load: Load, progress: Progress) -> list[Figure]:
         with _controller(work) as controller:
             load.offer(CALM * takes)
             time.sleep(CALM_S)
-            _wait(lambda: controller.figure("k2_controller_level") == 0, "level 0 before the storm")
+            if (found := (controller.figure("k2_controller_level"), controller.figure(SINKS))) != (0, 1):
+                raise SetupError(f"found level and sinks {found} at half the load a sink can take, expected (0, 1)")
             began_s, before = time.time(), load.sent
             load.offer(STORM * takes)
-            asked_s = _seconds_until(lambda: controller.figure('k2_controller_sinks{is="wanted"}') > 1, began_s)
+            asked_s = _seconds_until(lambda: controller.figure(SINKS) > 1, began_s)
             time.sleep(max(0.0, began_s + STORM_S - time.time()))
             offered = (load.sent - before) / (time.time() - began_s)
             load.offer(0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from k2_cli.stack.kafka import LocalKafka
@@ -59,7 +61,21 @@ class TopicFactory:
         request = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=settings)
         self._admin.create_topics([request], operation_timeout=_ADMIN_TIMEOUT_S)[topic].result(_ADMIN_TIMEOUT_S)
         self._made.append(topic)
+        asked = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
+        deadline_s = time.monotonic() + _ADMIN_TIMEOUT_S
+        while not self._led(asked):  # the controller knows of the topic before the broker leads it
+            assert time.monotonic() < deadline_s, f"{topic}: found no leaders within {_ADMIN_TIMEOUT_S:g} s"
+            time.sleep(0.02)
         return topic
+
+    def _led(self, asked: Mapping[TopicPartition, OffsetSpec]) -> bool:
+        try:
+            for answer in self._admin.list_offsets(dict(asked)).values():
+                answer.result(_ADMIN_TIMEOUT_S)
+        except KafkaException:
+            self._admin.list_topics(timeout=_ADMIN_TIMEOUT_S)  # else it goes on asking with what it knows
+            return False
+        return True
 
     def cluster_id(self) -> str:
         """Id that the broker's data was formatted with."""
