@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -29,11 +29,13 @@ class Feed:
         site: Where it runs.
         name: Of the resource and of its namespace; `prefix` names its topics and tables.
         symbols: What it takes from the exchange.
+        priorities: Of those that are not normal.
     """
 
     site: Site
     name: str
     symbols: Sequence[str]
+    priorities: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -52,7 +54,7 @@ class Feed:
             "venue": "binance",
             "url": f"ws://{address}",
             "restUrl": f"http://{address}",
-            "symbols": [{"name": symbol} for symbol in self.symbols],
+            "symbols": [{"name": one, "priority": self.priorities.get(one, "normal")} for one in self.symbols],
             "partitions": 6,
         }
         usual = {
