@@ -29,6 +29,7 @@ BENCHMARKS: Mapping[str, str] = {
     "start": "hack/run to the first committed row, warm and on a cold cache",
     "apply": "kubectl apply to all pods ready and the first committed row, on a real one-node cluster (as root)",
     "reconcile": "the operator with 1, 100 and 1,000 pipelines: a change to its child, requests, memory",
+    "controllers": "the operator's controllers of one Kafka: memory, threads and processor time of each",
     "decision": "the policy's step, and its replicas and lag beside KEDA's rule in simulated pipelines",
 }
 PACKAGES = ("k2-lakehouse", "confluent-kafka", "pyarrow", "pyiceberg", "duckdb", "polars-avro", "picows", "websockets")

@@ -238,12 +238,7 @@ def _take_turn(subject: _Subject, charge: Charge) -> Tick:
 
 def _begin(charge: Charge) -> Controller:
     kafka, name = charge.kafka, charge.pipeline.control_name
-    writer = ControlWriter(kafka.settings, name, producer=kafka.producer())
+    writer = ControlWriter(kafka.settings, name, producer=kafka.producer(), admin=kafka.topics)
     looker = Looker(kafka.settings, charge.pipeline, kafka.topics, kafka.ages(name))
-    reader = ControlReader(kafka.settings, name)
-    try:
-        return Controller(policy_config(charge.pipeline.spec), looker, reader, writer)
-    except BaseException:
-        looker.close()
-        reader.close()
-        raise
+    reader = ControlReader(kafka.settings, name, log=kafka.control())
+    return Controller(policy_config(charge.pipeline.spec), looker, reader, writer)
