@@ -36,6 +36,7 @@ from k2_core.spec import load_pipeline
 from k2_ingest.encode import TradeEncoder
 from k2_ingest.exchange.config import ExchangeConfig, SyntheticSource
 from k2_ingest.exchange.server import Exchange
+from k2_ingest.sequence import Arrival, SequenceTracker
 from k2_ingest.service import IngestService
 from k2_ingest.settings import IngestSettings
 from k2_ingest.trade import Trade
@@ -52,10 +53,12 @@ def run(say: Callable[[str], object]) -> list[Figure]:
     """Start a Kafka, measure ingest and its baseline, and return the figures."""
     with tempfile.TemporaryDirectory() as folder, LocalKafka(Path(folder)) as kafka:
         say(f"{TRADES:,} trades through the real service")
+        tracking = [tracking_s(TRADES)]
         ours = _measure(kafka.bootstrap_servers, TRADES, baseline=False)
+        tracking.append(tracking_s(TRADES))
         say(f"{BASELINE_TRADES:,} trades with fastavro and Decimal for each record")
         theirs = _measure(kafka.bootstrap_servers, BASELINE_TRADES, baseline=True)
-    return figures_of(ours, theirs)
+    return [*figures_of(ours, theirs), share_of_tracking(ours, tracking)]
 
 
 def figures_of(ours: Measured, theirs: Measured) -> list[Figure]:
@@ -71,6 +74,28 @@ def figures_of(ours: Measured, theirs: Measured) -> list[Figure]:
         Figure("ingest", "trades per second of wall, exchange and broker beside it", wall, "1/s", baseline=usual_wall),
         Figure("ingest", "peak memory", ours["rss_bytes"] / 2**20, "MiB", baseline=theirs["rss_bytes"] / 2**20),
     ]
+
+
+def tracking_s(trades: int) -> float:
+    """Return the CPU seconds that sequence tracking takes of the hot loop, without the loop itself."""
+    trackers, ids = [SequenceTracker() for _ in SYMBOLS], range(10**9, 10**9 + trades // len(SYMBOLS))
+    began = time.process_time()
+    for tracker in trackers:
+        for trade_id in ids:
+            if tracker.observe(trade_id) is Arrival.AFTER_GAP:
+                raise SystemExit("found a gap, expected none")
+    spent = time.process_time() - began
+    began = time.process_time()
+    for _ in trackers:
+        for _ in ids:
+            pass
+    return spent - (time.process_time() - began)
+
+
+def share_of_tracking(ours: Measured, tracking: list[float]) -> Figure:
+    """Return what share of the ingest's CPU goes into sequence tracking, measured before and after it."""
+    share = sum(tracking) / len(tracking) / ours["cpu_s"] * 100
+    return Figure("ingest", "share of sequence tracking in the CPU of the process", share, "%")
 
 
 def _measure(bootstrap_servers: str, trades: int, *, baseline: bool) -> Measured:

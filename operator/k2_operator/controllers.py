@@ -8,7 +8,6 @@ services were told stands in the control topic. Called by `reconcile`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from k2_core.policy.configured import policy_config
 from k2_core.spec import Pipeline
 from k2_operator.decided import Decided, news, taken
 from k2_operator.kafkas import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Kafka
+from k2_operator.rounds import Rounds, Subject
 from k2_operator.store import Key
 
 TURN_EVERY_S: Final = 2.0
@@ -65,11 +65,9 @@ def _ground(pipeline: Pipeline) -> tuple[object, ...]:
 
 
 @dataclass
-class _Subject:
-    due_s: float
+class _Subject(Subject):
     charge: Charge | None = None
     wanted: bool = True
-    busy: bool = False
     made_for: Charge | None = None
     controller: Controller | None = None
     decided: Decided = field(default_factory=Decided)
@@ -92,33 +90,31 @@ class Controllers:
     ) -> None:
         self._decided = decided
         self._clock = clock
-        self._subjects: dict[Key, _Subject] = {}
+        self._rounds = Rounds[_Subject](self._do, lambda: TURN_EVERY_S, clock)
+        self._subjects = self._rounds.subjects
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="controller")
-        self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def look_after(self, key: Key, charge: Charge) -> None:
         """Decide for a pipeline from now on, or go on with what has changed in it."""
         subject = self._subjects.setdefault(key, _Subject(self._clock()))
         if subject.charge is None:
-            subject.due_s = self._clock()
-            self._wake.set()
+            self._rounds.hurry(subject)
         subject.charge, subject.wanted = charge, True
 
     def pause(self, key: Key) -> None:
         """Decide nothing for a while, and remember what was decided last."""
         subject = self._subjects.get(key)
         if subject is not None and subject.charge is not None:
-            subject.charge, subject.due_s = None, self._clock()
+            subject.charge = None
             self._decided(key, None, False)
-            self._wake.set()
+            self._rounds.hurry(subject)
 
     def forget(self, key: Key) -> None:
         """Decide no longer, and forget what was decided."""
         self.pause(key)
         if (subject := self._subjects.get(key)) is not None:
-            subject.wanted, subject.decided, subject.due_s = False, Decided(), self._clock()
-            self._wake.set()
+            subject.wanted, subject.decided = False, Decided()
+            self._rounds.hurry(subject)
 
     def of(self, key: Key) -> Decided | None:
         """Return what was decided last, however long ago; None before the first turn."""
@@ -128,47 +124,29 @@ class Controllers:
     async def run(self) -> None:
         """Decide for ever."""
         try:
-            while True:
-                self._start_due()
-                self._wake.clear()
-                # Not wait_for: before Python 3.12 it swallows a cancellation that meets a wake-up.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._until_next()):
-                        await self._wake.wait()
+            await self._rounds.run()
         finally:
             self.close()
 
     def close(self) -> None:
         """Stop; turns that are under way are left to their time-outs."""
-        for task in self._tasks:
-            task.cancel()
+        self._rounds.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _until_next(self) -> float:
-        due = [subject.due_s for subject in self._subjects.values() if not subject.busy]
-        return max(0.02, min(due, default=self._clock() + TURN_EVERY_S) - self._clock())
-
-    def _start_due(self) -> None:
-        now_s = self._clock()
-        for key, subject in self._subjects.items():
-            if not subject.busy and subject.due_s <= now_s:
-                subject.busy = True
-                work = self._turn(key, subject) if subject.charge is not None else self._end(key, subject)
-                task = asyncio.get_running_loop().create_task(work)
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+    async def _do(self, key: Key, subject: _Subject) -> None:
+        await (self._turn(key, subject) if subject.charge is not None else self._end(key, subject))
 
     async def _end(self, key: Key, subject: _Subject) -> None:
         """Let go of Kafka; a subject that somebody wants again meanwhile begins anew."""
         controller, subject.controller = subject.controller, None
         if controller is not None:
             await asyncio.get_running_loop().run_in_executor(self._threads, controller.close)
-        subject.busy, subject.lacking_since_s, subject.due_s = False, None, float("inf")
+        subject.lacking_since_s, subject.due_s = None, float("inf")
         if subject.charge is not None:
             subject.due_s = self._clock()
         elif not subject.wanted and self._subjects.get(key) is subject:
             del self._subjects[key]
-        self._wake.set()
+        self._rounds.done(subject)
 
     # A turn.
 
@@ -188,9 +166,8 @@ class Controllers:
             problem = str(error)
             _log.warning("turn: will be tried again", extra={"pipeline": "/".join(key), "error": problem})
         finally:
-            subject.busy = False
             self._plan(subject, well=tick is not None and tick.look is not None)
-            self._wake.set()
+            self._rounds.done(subject)
         if subject.charge is not None:
             self._note(key, subject, tick, problem)
 
@@ -238,12 +215,7 @@ def _take_turn(subject: _Subject, charge: Charge) -> Tick:
 
 def _begin(charge: Charge) -> Controller:
     kafka, name = charge.kafka, charge.pipeline.control_name
-    writer = ControlWriter(kafka.settings, name, producer=kafka.producer())
+    writer = ControlWriter(kafka.settings, name, producer=kafka.producer(), admin=kafka.topics)
     looker = Looker(kafka.settings, charge.pipeline, kafka.topics, kafka.ages(name))
-    reader = ControlReader(kafka.settings, name)
-    try:
-        return Controller(policy_config(charge.pipeline.spec), looker, reader, writer)
-    except BaseException:
-        looker.close()
-        reader.close()
-        raise
+    reader = ControlReader(kafka.settings, name, log=kafka.control())
+    return Controller(policy_config(charge.pipeline.spec), looker, reader, writer)

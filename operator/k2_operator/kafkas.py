@@ -19,6 +19,7 @@ from typing import Final
 from confluent_kafka import Producer
 
 from k2_core.config import ServiceSettings
+from k2_core.control_log import ControlLog
 from k2_core.control_topic import control_producer
 from k2_core.controller.look import RecordAges
 from k2_core.spec import KafkaSpec
@@ -60,6 +61,7 @@ class Kafka:
     backoff_s: float = FIRST_BACKOFF_S
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _producer: Producer | None = None
+    _control: ControlLog | None = None
     _ages: dict[int, RecordAges] = field(default_factory=dict)
 
     def producer(self) -> Producer:
@@ -68,6 +70,13 @@ class Kafka:
             if self._producer is None:
                 self._producer = control_producer(self.settings)
             return self._producer
+
+    def control(self) -> ControlLog:
+        """Return what knows the control topic for all controllers."""
+        with self._lock:
+            if self._control is None:
+                self._control = ControlLog(self.settings)
+            return self._control
 
     def ages(self, name: str) -> RecordAges:
         """Return what a controller of that name reads ages with: one of as many as there are turns at once."""

@@ -18,6 +18,7 @@ _DECIDED: Final = {
     "recommended_sinks": "Sinks that the rules say",
     "ready_sinks": "Sinks that read and say so",
     "deferred_records": "Records that sinks have read and owe to the table",
+    "deferred_age_seconds": "Age in the log of the oldest of them, 0 without any",
     "outage_budget_seconds": "Until the log removes what is owed to the table",
     "retention_seconds": "How long the log keeps a record",
 }
@@ -107,6 +108,7 @@ class OperatorMetrics:
             figures |= {
                 "ready_sinks": decision.observation.ready_replicas,
                 "deferred_records": decision.observation.deferred_records,
+                "deferred_age_seconds": decision.observation.oldest_deferred_age_s,
                 "outage_budget_seconds": decision.outage_budget_s,
                 "retention_seconds": decision.observation.retention_s,
             }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from k2_operator.cluster import Cluster
 from k2_operator.errors import ApiRefusedError
 from k2_operator.kafkas import Kafka, Kafkas
 from k2_operator.names import SECRET
+from k2_operator.rounds import Rounds, Subject
 from k2_operator.signals import Answer, Question, Secrets
 from k2_operator.store import Key
 from k2_operator.topics import Look, look
@@ -44,14 +44,12 @@ class SecretReader(Protocol):
         """Return version and data of a secret, or what is wrong."""
 
 
-@dataclass
-class _Subject:
+@dataclass(kw_only=True)
+class _Subject(Subject):
     question: Question
-    due_s: float
     answer: Answer | None = None
     kafka: Kafka | None = None
     woken_s: float = 0.0
-    busy: bool = False
 
 
 class KubernetesSecrets:
@@ -112,22 +110,21 @@ class Observer:
         self._resync_s = resync_s
         self._changed = changed
         self._clock = clock
-        self._subjects: dict[Key, _Subject] = {}
+        self._rounds = Rounds[_Subject](self._look, lambda: resync_s, clock)
+        self._subjects = self._rounds.subjects
         self._kafkas = Kafkas(clock)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="kafka")
-        self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, key: Key, question: Question) -> None:
         """Look at this from now on; at once if the question is new."""
         subject = self._subjects.get(key)
         if subject is None:
-            self._subjects[key] = _Subject(question, self._clock())
+            self._subjects[key] = subject = _Subject(due_s=0.0, question=question)
         elif subject.question != question:
-            subject.question, subject.due_s = question, self._clock()
+            subject.question = question
         else:
             return
-        self._wake.set()
+        self._rounds.hurry(subject)
 
     def answer(self, key: Key, question: Question) -> Answer | None:
         """Return the last answer to this very question."""
@@ -144,8 +141,7 @@ class Observer:
     def hurry(self, key: Key) -> None:
         """Look again at once."""
         if (subject := self._subjects.get(key)) is not None:
-            subject.due_s = self._clock()
-            self._wake.set()
+            self._rounds.hurry(subject)
 
     def forget(self, key: Key) -> None:
         """Look no longer."""
@@ -154,35 +150,15 @@ class Observer:
     async def run(self) -> None:
         """Look for ever."""
         try:
-            while True:
-                self._start_due()
-                self._wake.clear()
-                # Not wait_for: before Python 3.12 it swallows a cancellation that meets a wake-up.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._until_next()):
-                        await self._wake.wait()
+            await self._rounds.run()
         finally:
             self.close()
 
     def close(self) -> None:
         """Stop; looks that are under way are left to their time-outs."""
-        for task in self._tasks:
-            task.cancel()
+        self._rounds.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._kafkas.close()
-
-    def _until_next(self) -> float:
-        due = [subject.due_s for subject in self._subjects.values() if not subject.busy]
-        return max(0.02, min(due, default=self._clock() + self._resync_s) - self._clock())
-
-    def _start_due(self) -> None:
-        now_s = self._clock()
-        for key, subject in self._subjects.items():
-            if not subject.busy and subject.due_s <= now_s:
-                subject.busy = True
-                task = asyncio.get_running_loop().create_task(self._look(key, subject))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
 
     async def _look(self, key: Key, subject: _Subject) -> None:
         question = subject.question
@@ -194,11 +170,10 @@ class Observer:
             subject.kafka = kafka or subject.kafka
             self._take(key, subject, answer)
         finally:
-            subject.busy = False
             period_s = max(self._resync_s, len(self._subjects) / LOOKS_PER_S)
             if subject.question == question:
                 subject.due_s = self._clock() + period_s
-            self._wake.set()
+            self._rounds.done(subject)
 
     def _take(self, key: Key, subject: _Subject, answer: Answer) -> None:
         if self._subjects.get(key) is not subject or subject.question != answer.question:

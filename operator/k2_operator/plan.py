@@ -25,6 +25,11 @@ class Step(enum.Enum):
     REMOVE = "RemovingChildren"
     RELEASE = "Released"
 
+    @property
+    def sinks_run(self) -> bool:
+        """Whether sinks run there, and so somebody has to decide about them."""
+        return self in {Step.RUN, Step.STOP_INGEST, Step.DRAIN}
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -40,7 +45,8 @@ class Standing:
         sink_gone: The same of the sink.
         query_gone: The same of the query service.
         children_gone: No child is left at all.
-        drained: Whether everything in the log at the time the ingest ended is in the table; None means unknown.
+        drained: Whether everything in the log at the time the ingest ended is in the table, what levels had put off
+            included; None means unknown.
     """
 
     deleting: bool

@@ -24,7 +24,7 @@ from k2_operator.pipelines import Pipelines
 from k2_operator.plan import Step, plan
 from k2_operator.reporting import Reporter
 from k2_operator.resource import Resource
-from k2_operator.signals import Answer, Positions, reached
+from k2_operator.signals import Answer, Positions, drained
 from k2_operator.situation import (
     Situation,
     executor_of,
@@ -149,8 +149,8 @@ class Reconciler:
             self._parts.observer.ask(key, question)
             answer = self._parts.observer.answer(key, question)
         ingest_gone = is_gone(fares, INGEST)
-        drained = self._drained(key, answer, ingest_gone=ingest_gone)
-        due = plan(standing_of(resource, children, fares, ingest_gone=ingest_gone, drained=drained))
+        is_drained = self._drained(key, answer, ingest_gone=ingest_gone)
+        due = plan(standing_of(resource, children, fares, ingest_gone=ingest_gone, drained=is_drained))
         return Situation(resource, found, problem, children, fares, answer, due, self._parts.controllers.of(key))
 
     def _effective(self, body: Mapping[str, Any]) -> tuple[Effective | None, str | None]:
@@ -160,7 +160,9 @@ class Reconciler:
             return None, str(error)
 
     def _drained(self, key: Key, answer: Answer | None, *, ingest_gone: bool) -> bool | None:
-        """Whether the table holds everything that was in the log when no ingest was left; None while unknown.
+        """Whether the table holds everything that was in the log when no ingest was left, and nothing is owed to it.
+
+        None while unknown.
 
         The ends are taken once, as another pipeline may go on writing to the topic. A new operator takes later ones:
         the sink reaches those too.
@@ -176,22 +178,26 @@ class Reconciler:
             return None
         if memory.targets is None:
             memory.targets = answer.log.ends
-        return reached(answer.log.committed, memory.targets, answer.log.starts)
+        return drained(answer.log, memory.targets)
 
     # Who decides.
 
     def _control(self, situation: Situation) -> None:
-        """Have the pipeline's controller run while the pipeline does, from when its Kafka is known."""
+        """Have the pipeline's controller run while its sinks do, from when its Kafka is known.
+
+        While it stops, too: at level 4 sinks stand still, and a drain would not end.
+        """
         key, found, controllers = situation.resource.key, situation.effective, self._parts.controllers
         decides = still_decides(situation)
-        if situation.due.step is not Step.RUN:
+        if not situation.due.step.sinks_run:
             controllers.pause(key)
         elif decides is False:
             controllers.forget(key)
         elif found is not None and situation.answer is not None:
             kafka = self._parts.observer.kafka(key)
             if kafka is not None:
-                controllers.look_after(key, Charge(kafka, found.pipeline, executor_of(situation.workloads)))
+                executor = executor_of(situation.workloads, stopping=situation.due.step is not Step.RUN)
+                controllers.look_after(key, Charge(kafka, found.pipeline, executor))
 
     # What is due.
 

@@ -54,6 +54,8 @@ class Log:
         committed: What the table has taken in; likewise.
         committed_at: When the last commit was confirmed.
         newest_event_time: Of what was committed.
+        owed: Records that levels have put off and that are not in the table yet; None if a sink has committed and not
+            said since how much of that it put off. Sinks that say nothing of themselves owe nothing.
     """
 
     starts: Positions = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Log:
     committed: Positions = field(default_factory=dict)
     committed_at: datetime | None = None
     newest_event_time: datetime | None = None
+    owed: int | None = 0
 
     @property
     def unread(self) -> int | None:
@@ -152,3 +155,11 @@ def reached(positions: Positions, targets: Positions, starts: Positions) -> bool
     """Return whether positions are at or past all targets; None if a position is missing where records are."""
     left = behind(starts, targets, positions)
     return None if left is None else left == 0
+
+
+def drained(log: Log, targets: Positions) -> bool | None:
+    """Return whether everything before some positions is in the table; None if that is not known."""
+    done = reached(log.committed, targets, log.starts)
+    if not done:
+        return done
+    return None if log.owed is None else log.owed == 0

@@ -147,10 +147,10 @@ def sinks_due(situation: Situation, found: Effective) -> int | None:
     return _sinks_there(situation.workloads) or None
 
 
-def executor_of(fares: Sequence[Workload]) -> Executor:
+def executor_of(fares: Sequence[Workload], *, stopping: bool = False) -> Executor:
     """Return what a controller is to know of the sinks."""
     replacing = any(one.replacing for one in fares if one.component == SINK)
-    return Executor(_sinks_there(fares) or None, rolling_out=replacing)
+    return Executor(_sinks_there(fares) or None, rolling_out=replacing, stopping=stopping)
 
 
 def _sinks_there(fares: Sequence[Workload]) -> int:

@@ -99,8 +99,8 @@ class View:
 
     @property
     def decision(self) -> Decision | None:
-        """What is decided while the pipeline runs; None where there is nothing new to say."""
-        known = self.decides and not self.off and self.step is Step.RUN and self.decided is not None
+        """What is decided while sinks run; None where there is nothing new to say."""
+        known = self.decides and not self.off and self.step.sinks_run and self.decided is not None
         return self.decided.decision if known and self.decided is not None else None
 
 
@@ -239,8 +239,13 @@ def _workload_ready(view: View, component: str) -> Condition:
 
 
 def _draining(view: View) -> Condition:
-    left = view.answer.log.uncommitted if view.answer is not None and view.answer.log is not None else None
+    log = view.answer.log if view.answer is not None else None
+    left, owed = (None, None) if log is None else (log.uncommitted, log.owed)
     text = f"{'an unknown number of' if left is None else left} records are not in the table yet"
+    if left == 0:
+        text = (
+            f"{'an unknown number of' if owed is None else owed} records that levels put off are not in the table yet"
+        )
     if view.draining_s <= view.drain_timeout_s:
         return Condition("SinkReady", status=False, reason="Draining", message=text)
     minutes = int(view.draining_s // 60)
@@ -253,7 +258,7 @@ def _decision_ready(view: View) -> Condition:
     kind = "DecisionReady"
     if view.off:
         return Condition(kind, status=True, reason="Off", message="spec.scaling and spec.degradation are Off")
-    if view.deleting or view.suspend:
+    if not view.step.sinks_run:
         return Condition(kind, status=False, reason="Stopped", message="nothing is decided; services keep their level")
     found = None if view.decided is None or view.decides is None else decided.verdict(view.decided)
     # Before the first turn an operator that starts has nothing new to say.

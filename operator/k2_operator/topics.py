@@ -14,9 +14,12 @@ from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError, SetupError
 from k2_core.kafka import ADMIN_TIMEOUT_S, KafkaAdmin
+from k2_core.sink_report import SinkReport, newest
 from k2_core.spec import KafkaSpec
 from k2_core.types import Offset, Partition, TopicName
 from k2_operator.signals import Log, Question
+
+LogPartition = tuple[TopicName, Partition]
 
 SETTLE_S: Final = 5.0
 RETRY_S: Final = 0.1
@@ -130,23 +133,36 @@ def _log(topics: Topics, question: Question, partitions: Mapping[TopicName, int]
     ends: dict[tuple[TopicName, Partition], Offset] = {}
     read: dict[tuple[TopicName, Partition], Offset] = {}
     committed: dict[tuple[TopicName, Partition], Offset] = {}
-    signals: list[CommitSignal] = []
+    signals: dict[LogPartition, CommitSignal] = {}
+    reports: dict[LogPartition, SinkReport] = {}
     for topic in question.trades:
         numbers = [Partition(number) for number in range(partitions.get(topic, 0))]
         # Positions before ends: a commit in between makes the lag look longer, never shorter than it was.
         for at, (offset, metadata) in topics.group_signals(question.committed_group, topic).items():
             committed[topic, at] = offset
             if (signal := CommitSignal.parse(metadata)) is not None:
-                signals.append(signal)
-        read |= {(topic, at): offset for at, offset in topics.group_offsets(question.sink_group, topic).items()}
+                signals[topic, at] = signal
+        for at, (offset, metadata) in topics.group_signals(question.sink_group, topic).items():
+            read[topic, at] = offset
+            if (report := SinkReport.parse(metadata)) is not None:
+                reports[topic, at] = report
         ends |= {(topic, at): offset for at, offset in topics.stable_ends(topic, numbers).items()}
         starts |= {(topic, at): offset for at, offset in topics.log_starts(topic, numbers).items()}
-    newest = [signal.newest_event_time for signal in signals if signal.newest_event_time is not None]
+    event_times = [signal.newest_event_time for signal in signals.values() if signal.newest_event_time is not None]
     return Log(
         starts,
         ends,
         read,
         committed,
-        max((signal.committed_at for signal in signals), default=None),
-        max(newest, default=None),
+        max((signal.committed_at for signal in signals.values()), default=None),
+        max(event_times, default=None),
+        _owed(signals, reports),
     )
+
+
+def _owed(signals: Mapping[LogPartition, CommitSignal], reports: Mapping[LogPartition, SinkReport]) -> int | None:
+    """Return what sinks say that they owe; None where a report is older than the commit that it should tell of."""
+    for at, report in reports.items():
+        if at in signals and report.at < signals[at].committed_at:
+            return None
+    return sum(report.deferred for report in newest(reports.values()).values())

@@ -1,7 +1,7 @@
 """`python -m k2_cli.controller`: decides level and number of sinks on a laptop. A process of `k2 up`.
 
 It tells services through the control topic, and `k2 up`, which starts and stops sinks, through its figures. It may be
-killed at any time: another one goes on from what stands in the topic.
+killed at any time: another one goes on from what stands in the topic. Told to stop, it has sinks put nothing off.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ def _run(
             level = tick.decision.level
             _log.info("told", extra={"level": int(level.applied), "why": str(level.why), "sinks": sinks})
         stop.wait(max(0.0, LOOK_EVERY_S - (time.monotonic() - began_s)))
+    # It is only told to stop with the whole pipeline: sinks are to bring in what they put off before they end.
+    metrics.show(controller.tick(Executor(sinks, stopping=True)))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from k2_cli import output, pipelines, source
+from k2_cli import output, pipelines, settling, source
 from k2_cli.continuation import next_ids
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
 from k2_cli.interrupts import Interrupts
-from k2_cli.launch import CONTROLLER, Exchange, LocalStack, needs_exchange
+from k2_cli.launch import CONTROLLER, STAGE_INGEST, Exchange, LocalStack, needs_exchange
 from k2_cli.live import LiveFigures, sinks_wanted
 from k2_cli.recovery.options import with_directory
 from k2_cli.scrape import Scraper
@@ -176,6 +176,7 @@ class Session:
         self._budget = budget
         self._interrupts = interrupts
         self._disk_at = 0.0
+        self._owed = 0
         self.supervisor = Supervisor(output.say)
         # Nobody is told the API's address in a replay, so it must not fail because the usual port is taken.
         port = 0 if options.once and options.port is None else options.port
@@ -192,11 +193,13 @@ class Session:
         except BaseException:
             self._stop()
             raise
-        clean = self._stop()
+        clean = self._stop(settle=result is None)
         if result is not None:
             clean &= self._tell(*result)
-        elif clean:
+        elif clean and not self._owed:
             output.say(_ALL_COMMITTED)
+        elif clean:
+            output.say(f"stopped; {self._owed:,} records are owed to the table: {_KEPT}")
         return ExitCode.OK if clean else ExitCode.NOT_WELL
 
     def _replay(self, captured: Captured) -> tuple[Account, Verdict]:
@@ -331,14 +334,20 @@ class Session:
         sys.stdout.write(f"API    {url}  (documentation: {url}/docs)\nquery  {query}\nstate  {self._folder.root}\n")
         sys.stdout.flush()
 
-    def _stop(self) -> bool:
+    def _stop(self, *, settle: bool = False) -> bool:
         """Stop everything in order; returns whether every process ended well. Another interrupt kills.
+
+        Args:
+            settle: Whether to wait for what levels put off.
 
         Raises:
             KeyboardInterrupt: It was killed.
         """
         try:
-            statuses = self.supervisor.stop()
+            statuses = self.supervisor.stop(STAGE_INGEST)
+            if settle:
+                self._owed = self._settle()
+            statuses |= self.supervisor.stop()
         except KeyboardInterrupt:
             self.supervisor.kill()
             raise
@@ -346,6 +355,13 @@ class Session:
         for name, status in bad.items():
             output.say(f"{name} ended with {status} instead of 0; {_KEPT}")
         return not bad
+
+    def _settle(self) -> int:
+        scraper = Scraper()
+        urls = [url for name, url in self.stack.metrics_urls.items() if name.startswith("sink-")]
+        left = settling.settle(lambda: [scraper.read(url) for url in urls], output.say)
+        scraper.close()
+        return left
 
 
 _ANY_END: Final = frozenset({"kafka", "exchange"})

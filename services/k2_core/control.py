@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -123,19 +123,23 @@ class Override:
 
 @dataclass(slots=True)
 class ControlView:
-    """What the control topic says of one pipeline, as far as it was read.
+    """What the control topic says of one pipeline, as far as it was read; threads may look while records are taken in.
 
     Args:
         pipeline: Its name in the topic, see `Pipeline.control_name`.
         command: The newest.
-        memory: What the controller stored, as JSON says it.
         overrides: All of them, oldest first.
     """
 
     pipeline: str
     command: Command | None = None
-    memory: Mapping[str, Any] | None = None
-    overrides: list[Override] = field(default_factory=list)
+    overrides: tuple[Override, ...] = ()
+    _memory: bytes | None = None
+
+    @property
+    def memory(self) -> Mapping[str, Any] | None:
+        """What the controller stored, as JSON says it: kept as it was written, as few ask and then once."""
+        return None if self._memory is None else _memory(self._memory)
 
     def take(self, key: bytes | None, value: bytes | None) -> None:
         """Take one record in; those of other pipelines and deletions change nothing.
@@ -150,10 +154,12 @@ class ControlView:
             case "command":
                 self.command = Command.parse(value)
             case "memory":
-                self.memory = _memory(value)
+                _memory(value)
+                self._memory = value
             case "override":
-                self.overrides.append(Override.parse(value))
-                self.overrides.sort(key=lambda one: one.made_at)
+                made = Override.parse(value)
+                others = (one for one in self.overrides if one.made_at != made.made_at)  # the topic may be read again
+                self.overrides = tuple(sorted((*others, made), key=lambda one: one.made_at))
 
     def override(self, now: datetime) -> Override | None:
         """Return the override that is in force: the newest, if it has not ended and takes nothing back."""
@@ -168,11 +174,15 @@ class ControlView:
         return Level.NORMAL if self.command is None else self.command.level
 
     def _kind(self, key: bytes | None) -> str | None:
-        if key is None:
+        if key is None or named(key) != self.pipeline:
             return None
-        name, _, rest = key.decode(errors="replace").partition("/")
-        kind = rest.partition("/")[0]
-        return kind if name == self.pipeline and kind in {_COMMAND, _MEMORY, _OVERRIDE} else None
+        kind = key.decode(errors="replace").partition("/")[2].partition("/")[0]
+        return kind if kind in {_COMMAND, _MEMORY, _OVERRIDE} else None
+
+
+def named(key: bytes) -> str:
+    """Return the pipeline that a record's key names."""
+    return key.decode(errors="replace").partition("/")[0]
 
 
 def command_key(pipeline: str) -> bytes:

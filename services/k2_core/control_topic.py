@@ -1,20 +1,20 @@
-"""The control topic in Kafka: who writes to it, and the thread with which a service follows it.
+"""The control topic in Kafka for one pipeline: who writes to it, and the thread with which a service follows it.
 
 A service that follows acts on a command within a second. A topic that is missing, unreadable or holds garbage changes
-nothing: the level stays what it was, and `trouble` says so. What records mean is `k2_core.control`'s to say.
+nothing: the level stays what it was, and `trouble` says so. It is read by `k2_core.control_log`; what records mean is
+`k2_core.control`'s to say.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2_core.config import ServiceSettings
 from k2_core.control import (
@@ -27,7 +27,8 @@ from k2_core.control import (
     memory_key,
     override_key,
 )
-from k2_core.errors import KafkaUnavailableError, StateError
+from k2_core.control_log import POLL_S, RETRY_S, ControlLog
+from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.types import Level, TopicName
 
@@ -36,10 +37,6 @@ CONTROL_CONFIG: Final[Mapping[str, str]] = {
     "min.cleanable.dirty.ratio": "0.1",  # small, and read as a whole at each start
     "segment.ms": "3600000",
 }
-METADATA_TIMEOUT_S: Final = 2.0
-POLL_S: Final = 0.2
-"""How soon a follower notices that it is to stop; records wake it at once."""
-RETRY_S: Final = 1.0
 READ_TIMEOUT_S: Final = 10.0
 FLUSH_TIMEOUT_S: Final = 10.0
 
@@ -64,6 +61,7 @@ class ControlWriter:
         pipeline: See `Pipeline.control_name`.
         topic: Another one in tests only.
         producer: One that others use too; None: one of its own.
+        admin: The same.
 
     Raises:
         KafkaUnavailableError: No broker answered.
@@ -76,10 +74,11 @@ class ControlWriter:
         pipeline: str,
         topic: TopicName = CONTROL_TOPIC,
         producer: Producer | None = None,
+        admin: KafkaAdmin | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._topic = topic
-        KafkaAdmin(settings).ensure_topics({topic: 1}, CONTROL_CONFIG)
+        (KafkaAdmin(settings) if admin is None else admin).ensure_topics({topic: 1}, CONTROL_CONFIG)
         self._producer = control_producer(settings) if producer is None else producer
 
     def command(self, command: Command) -> None:
@@ -121,82 +120,44 @@ class ControlWriter:
 
 
 class ControlReader:
-    """Reads the topic of one pipeline's services, from its beginning on.
+    """Reads what one pipeline's services are told, from the topic's beginning on.
 
     Args:
         settings: Where Kafka is.
         pipeline: See `Pipeline.control_name`.
         topic: Another one in tests only.
+        log: A reader of the whole topic that others use too; None: one of its own, which keeps nothing of others.
     """
 
-    def __init__(self, settings: ServiceSettings, pipeline: str, topic: TopicName = CONTROL_TOPIC) -> None:
-        self.view = ControlView(pipeline)
-        self.at_end = False
-        """Whether everything was read that had been written when it was asked for."""
-        self._unread: str | None = None
-        self._unreadable: str | None = None
-        self._topic = topic
-        config = client_config(
-            settings,
-            group_id="k2-control",  # required by the client; nothing is ever committed under it
-            enable_auto_commit=False,
-            enable_auto_offset_store=False,
-            enable_partition_eof=True,
-            auto_offset_reset="earliest",
-            fetch_wait_max_ms=100,
-        )
-        self._consumer = Consumer(config, logger=_log)
-        self._assigned = False
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        pipeline: str,
+        topic: TopicName = CONTROL_TOPIC,
+        log: ControlLog | None = None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._own = log is None
+        self._log = ControlLog(settings, topic, only=pipeline) if log is None else log
+
+    @property
+    def view(self) -> ControlView:
+        """What was read so far."""
+        return self._log.view(self._pipeline)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything was read that stood there when reading began."""
+        return self._log.at_end
 
     @property
     def trouble(self) -> str | None:
         """What was wrong with the last answer or record; None when all is well."""
-        return self._unread or self._unreadable
-
-    def _assign(self) -> None:
-        """Begin at the beginning, once there is a topic: the client says nothing of one that is missing."""
-        try:
-            found = self._consumer.list_topics(self._topic, METADATA_TIMEOUT_S).topics[self._topic].error
-        except KafkaException as error:
-            found = error.args[0]
-        if found is None:
-            self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-            self._assigned = True
-        else:
-            self._not_read(found)
-
-    def _not_read(self, fault: KafkaError) -> None:
-        if self._unread is None:  # said once, however long it lasts
-            _log.warning("control: not read, the level stays", extra={"topic": self._topic, "error": fault.str()})
-        self._unread = f"control topic {self._topic}: found {fault.str()}, expected its records"
+        return self._log.trouble(self._pipeline)
 
     def poll(self, timeout_s: float) -> None:
-        """Take in what there is within a time; a moment longer while there is no topic."""
-        if not self._assigned:
-            self._assign()
-        if not self._assigned:
-            time.sleep(RETRY_S)
-            return
-        for message in self._consumer.consume(1_000, timeout_s):
-            fault = message.error()
-            if fault is None or fault.code() == KafkaError._PARTITION_EOF:
-                self._unread = None
-            if fault is None:
-                self._take(message)
-            elif fault.code() == KafkaError._PARTITION_EOF:
-                self.at_end = True
-            else:
-                self._not_read(fault)
-                self._assigned = False
-
-    def _take(self, message: Message) -> None:
-        try:
-            self.view.take(message.key(), message.value())
-        except StateError as error:
-            self._unreadable = str(error)
-            _log.warning("control: a record was passed over, the level stays", extra={"error": str(error)})
-        else:
-            self._unreadable = None
+        """Take in what there is within a time."""
+        self._log.poll(timeout_s)
 
     def read_all(self, timeout_s: float = READ_TIMEOUT_S) -> ControlView:
         """Return what the topic says now.
@@ -204,16 +165,13 @@ class ControlReader:
         Raises:
             KafkaUnavailableError: It could not be read in time.
         """
-        deadline_s = time.monotonic() + timeout_s
-        while not self.at_end:
-            self.poll(POLL_S)
-            if time.monotonic() > deadline_s:
-                raise KafkaUnavailableError(self.trouble or f"control topic {self._topic}: not read in {timeout_s:g} s")
+        self._log.catch_up(timeout_s)
         return self.view
 
     def close(self) -> None:
-        """Leave Kafka."""
-        self._consumer.close()
+        """Leave Kafka, unless others go on reading."""
+        if self._own:
+            self._log.close()
 
 
 class ControlFollower:

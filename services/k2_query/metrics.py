@@ -89,6 +89,14 @@ class QueryMetrics:
         self.tail_rejected = Counter(
             "k2_query_tail_rejected_total", "Values in the log that are no records", registry=registry
         )
+        self.level = Gauge(
+            "k2_query_level", "The level of degradation that services were told, 0 to 4", registry=registry
+        )
+        self.control_trouble = Gauge(
+            "k2_control_trouble",
+            "1 while the control topic is missing, not read or holds garbage, so that the level stays",
+            registry=registry,
+        )
         self.tail_rows = Gauge("k2_query_tail_rows", "Rows of the tail in memory", registry=registry)
         self.tail_bytes = Gauge("k2_query_tail_bytes", "Bytes of the tail in memory", registry=registry)
         self.committed_age = Gauge(

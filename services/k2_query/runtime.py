@@ -17,6 +17,7 @@ from typing import Any, Final
 from pyiceberg.io import load_file_io
 
 from k2_core.codec import BatchDecoder
+from k2_core.control_topic import ControlFollower
 from k2_core.errors import SpecError
 from k2_core.health import LIVE_WITHIN_S, Check
 from k2_core.kafka import KafkaAdmin
@@ -81,7 +82,10 @@ class Runtime:
         reader = LogReader(settings, TRADES, schemas)
         hybrid = HybridReader(TRADES, topics, self.lake, self.watch, self.store, reader)
         commit_lag = timedelta(seconds=spec.query.commit_lag_seconds)
-        self.service = QueryService(self.engine, hybrid, self.lake, self.store, self.metrics, commit_lag)
+        self.control = ControlFollower(settings, pipeline.control_name)
+        self.service = QueryService(
+            self.engine, hybrid, self.lake, self.store, self.metrics, commit_lag, level=self.control.level
+        )
         self.checks: Mapping[str, Check] = {
             "kafka": self._check_kafka,
             "tail": self._check_tail,
@@ -94,6 +98,7 @@ class Runtime:
         }
 
     def __enter__(self) -> Runtime:
+        self.control.__enter__()
         self.lake.start()
         self.watch.start()
         self.tail.start()
@@ -106,6 +111,7 @@ class Runtime:
         self.watch.stop()
         self.lake.stop()
         self.engine.close()
+        self.control.__exit__(kind, error, traceback)
 
     def figures(self) -> dict[str, Any]:
         """Return what `/health` says beyond its checks."""
@@ -121,10 +127,14 @@ class Runtime:
                 "snapshot_id": None if head is None or head.snapshot.id is None else str(head.snapshot.id),
                 "catalog_seen_s_ago": round(self.lake.checked_s_ago, 3) if head is not None else None,
             },
+            # No check: a pipeline without a controller has no control topic, and answers are no worse for it.
+            "control": {"level": int(self.control.level()), "trouble": self.control.trouble},
         }
 
     def update_gauges(self) -> None:
         """Bring the gauges up to date; called before they are shown."""
+        self.metrics.level.set(self.control.level())
+        self.metrics.control_trouble.set(self.control.trouble is not None)
         self.metrics.tail_rows.set(self.store.rows)
         self.metrics.tail_bytes.set(self.store.nbytes)
         head, latest = self.lake.peek(), self.watch.latest

@@ -17,9 +17,11 @@ from pyiceberg.table.snapshots import Snapshot
 from k2_core.errors import StateError
 from k2_core.records import TRADES
 from k2_core.state import STATE_KEY, CommitState
+from k2_core.types import Level
 from k2_query import boundary
 from k2_query.boundary import Missing
 from k2_query.budget import Budget
+from k2_query.degraded import level_warnings
 from k2_query.encode import iso_us, to_rows
 from k2_query.engine import Day, Engine, SymbolSpan
 from k2_query.hybrid import HybridReader, Reading
@@ -79,6 +81,7 @@ class QueryService:
         metrics: Where the stages' times go.
         commit_lag: Uncommitted records older than this make a warning.
         now: UTC.
+        level: The level of degradation.
     """
 
     engine: Engine
@@ -88,6 +91,7 @@ class QueryService:
     metrics: QueryMetrics
     commit_lag: timedelta
     now: Callable[[], datetime] = utc_now
+    level: Callable[[], Level] = lambda: Level.NORMAL
 
     def trades(self, query: TradesQuery, budget: Budget) -> Answer:
         """Answer `/v1/trades`."""
@@ -105,7 +109,7 @@ class QueryService:
         reading = self._read(window, budget)
         log, _ = self._fresh(reading, window, budget)
         days = self.engine.daily(reading.lake, window, log, budget)
-        warnings = (*reading.warnings, *self._lag(reading), *_nothing(days, symbol))
+        warnings = (*reading.warnings, *self._held_back(reading), *_nothing(days, symbol))
         return Answer([_day(day, symbol) for day in days], reading.lake, {}, reading.missing, warnings)
 
     def symbols(self, budget: Budget) -> Answer:
@@ -163,7 +167,7 @@ class QueryService:
         with self.metrics.stages.labels("encode").time():
             rows, sources = _merge(lake_rows, log, ledger_ids, order, limit)
             data = to_rows(rows)
-        warnings = (*reading.warnings, *self._lag(reading), *_nothing(data, window.symbol))
+        warnings = (*reading.warnings, *self._held_back(reading), *_nothing(data, window.symbol))
         return Answer(data, reading.lake, sources, reading.missing, warnings)
 
     def _read(self, window: Window, budget: Budget) -> Reading:
@@ -181,6 +185,10 @@ class QueryService:
         with self.metrics.stages.labels("dedup").time():
             known = self.engine.known_ids(reading.lake, window, log, budget)
         return boundary.without(log, known), reading.ledger.column("message_id")
+
+    def _held_back(self, reading: Reading) -> Iterable[str]:
+        yield from level_warnings(self.level(), reading.lake.state)
+        yield from self._lag(reading)
 
     def _lag(self, reading: Reading) -> Iterable[str]:
         committed_at = reading.lake.committed_at

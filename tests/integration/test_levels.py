@@ -143,6 +143,24 @@ def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
     assert all(at["balanced"] for at in proof["partitions"])
 
 
+def test_the_end_waits_for_what_levels_put_off(start: Callable[..., Running], tmp_path: Path) -> None:
+    running = start("-f", pipeline(tmp_path), "--synthetic", "--rate", RATE)
+    running.until(lambda: running.rows() > 0 and level_of(running)["command"] is not None)
+    told = ("--reason", "a drill", "--dir", running.folder)
+    held = k2("level", "--set", 3, "--for", "10m", *told)
+    assert held.code == 0, held.err
+    running.until(lambda: set(owed_symbols(running)) == {"ETHUSDT", "BNBUSDT"})
+    running.process.send_signal(signal.SIGINT)
+    running.until(lambda: "records that levels put off" in running.said())
+    cleared = k2("level", "--clear", *told)  # a person's decision goes before the end's
+    assert cleared.code == 0, cleared.err
+    assert running.process.wait(120) == 0, running.said()
+    assert "everything received is committed" in running.said()
+    proof = audit_of(running)
+    assert proof["complete"] is True, proof["symbols"]
+    assert not proof["open_ledger"]
+
+
 def owed_symbols(running: Running) -> list[str]:
     return [symbol for entry in audit_of(running)["open_ledger"] for symbol in entry["symbols"]]
 

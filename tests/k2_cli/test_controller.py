@@ -139,9 +139,7 @@ def test_a_backlog_raises_level_and_sinks_and_its_death_changes_neither(running:
     assert sinks_wanted(found) == 3
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
-    after = running.level()
-    assert after is not None
-    assert after >= level
+    assert running.level() is Level.SOFT  # with the pipeline: sinks are to bring in what they put off
 
 
 def test_wrong_settings_are_2(running: Running) -> None:

@@ -69,7 +69,7 @@ class TestLevel:
         first, second = override(Level.SOFT), override(Level.AGGRESSIVE, minutes=1)
         found = view((override_key(NAME, second), second.dump()), (override_key(NAME, first), first.dump()))
         assert found.level(AT + timedelta(minutes=2)) is Level.AGGRESSIVE
-        assert found.overrides == [first, second]
+        assert found.overrides == (first, second)
 
     def test_an_override_that_is_taken_back_ends_at_once(self) -> None:
         first, second = override(Level.CIRCUIT_BREAK), override(None, minutes=1)

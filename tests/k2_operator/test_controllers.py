@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
@@ -235,6 +236,27 @@ def test_its_end_changes_no_level(kafka: LocalKafka) -> None:
         controllers.forget(KEY)
         await until(lambda: not controllers._subjects)
         assert said().command == before
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_more_controllers_need_no_more_threads(kafka: LocalKafka) -> None:
+    prefix = f"t{uuid.uuid4().hex[:12]}"
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        def begin(numbers: range) -> set[Key]:
+            keys = {Key("ns", f"p{number}") for number in numbers}
+            for key in keys:
+                controllers.look_after(key, Charge(one, pipeline(key.name, prefix), EXECUTOR))
+            return keys
+
+        async def turned(keys: set[Key]) -> int:
+            await until(lambda: keys <= {key for key, decided, _ in told if decided is not None and decided.seen})
+            return psutil.Process().num_threads()
+
+        # As many as threads and age readers: all that is made once is there then.
+        before = await turned(begin(range(24)))
+        assert await turned(begin(range(24, 72))) <= before + module.THREADS
 
     controlled(scenario, kafka.bootstrap_servers)
 

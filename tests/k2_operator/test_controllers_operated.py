@@ -160,6 +160,70 @@ class TestLevel:
         operated.wait(lambda: level_metric(operated) is None, "no figure")
 
 
+class TestStopping:
+    def test_a_level_that_stands_still_is_left_and_what_was_put_off_is_waited_for(
+        self, operated: Operated, begin: Callable[..., World]
+    ) -> None:
+        world = begin(degradation={"mode": "Auto"})
+        world.produce(100)
+        self.say(world, 0)
+        deciding(operated, world)
+
+        def at_level_4() -> bool:
+            self.say(world, 0, failing=True)
+            return status(operated)["level"] == Level.CIRCUIT_BREAK
+
+        operated.wait(at_level_4, "level 4")
+        operated.kubectl("delete", "k2pipeline", "crypto", "--wait=false")
+        operated.wait(lambda: decision(operated, "level").get("why") == "Stopping", "a lower level")
+        command = said(world).command
+        assert command is not None
+        assert (command.level, command.reason) == (Level.SOFT, "Stopping")
+        messages = ("get", "events", "-o", "jsonpath={.items[*].message}")
+        operated.wait(lambda: "level 4 to 1 (Stopping)" in operated.kubectl(*messages), "an Event")
+        self.say(world, 100, deferred=40)
+        operated.wait(
+            lambda: "40 records that levels put off" in operated.condition("SinkReady")["message"], "what is owed"
+        )
+        assert operated.replicas("crypto-sink") == 1
+        operated.kill()
+        operated.start()
+        operated.wait(lambda: level_metric(operated) is not None, "a controller")
+        assert operated.replicas("crypto-sink") == 1
+        assert level_metric(operated) == Level.SOFT
+        self.say(world, 100)
+        operated.wait(lambda: operated.get("k2pipeline", "crypto") is None, "its end")
+
+    def test_a_suspended_pipeline_goes_on_at_the_level_of_its_end(
+        self, operated: Operated, begin: Callable[..., World]
+    ) -> None:
+        world = begin(degradation={"mode": "Auto"})
+        world.produce(100)
+        self.say(world, 0)
+        deciding(operated, world)
+
+        def at_level_4() -> bool:
+            self.say(world, 0, failing=True)
+            return status(operated)["level"] == Level.CIRCUIT_BREAK
+
+        operated.wait(at_level_4, "level 4")
+        operated.patch("k2pipeline", "crypto", {"spec": {"suspend": True}})
+        operated.wait(lambda: status(operated)["level"] == Level.SOFT, "a lower level")
+        self.say(world, 100)
+        operated.wait(lambda: operated.phase() == "Suspended", "a suspended pipeline")
+        assert status(operated)["level"] == Level.SOFT
+        operated.patch("k2pipeline", "crypto", {"spec": {"suspend": False}})
+        operated.wait(lambda: level_metric(operated) is not None, "a controller")
+        assert level_metric(operated) == Level.SOFT
+
+    @staticmethod
+    def say(world: World, position: int, **more: Any) -> None:
+        """Say of a commit and then of a sink what one would say that stands there."""
+        positions = {0: position, 1: 0, 2: 0}
+        world.commit(positions, CommitSignal(datetime.now(UTC), None))
+        world.read(positions, SinkReport("sink-0/1", datetime.now(UTC), memory_ratio=0.1, commit_s=0.1, **more))
+
+
 class TestSteadyState:
     def test_a_controller_that_decides_the_same_writes_nothing(
         self, operated: Operated, begin: Callable[..., World]
@@ -219,11 +283,11 @@ class TestSinks:
         operated.start()
         operated.wait(lambda: operated.replicas("crypto-sink") == PARTITIONS, "what was decided before")
 
-        sink.close()
         ends = dict.fromkeys(range(PARTITIONS), 5_000)
         world.commit(ends, CommitSignal(datetime.now(UTC), None))
         operated.patch("k2pipeline", "crypto", {"spec": {"suspend": True}})
         operated.wait(lambda: operated.phase() == "Suspended", "a suspended pipeline")
+        sink.close()
         assert operated.replicas("crypto-sink") == 0
         assert level_metric(operated, "wanted_sinks") is None
         operated.patch("k2pipeline", "crypto", {"spec": {"suspend": False}})

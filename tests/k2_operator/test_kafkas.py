@@ -55,6 +55,7 @@ def test_controllers_share_its_clients() -> None:
     kafkas = Kafkas()
     one = kafkas.of(PLAIN, {})
     assert one.producer() is one.producer()
+    assert one.control() is one.control()
     readers = {id(one.ages(f"p{number}")) for number in range(50)}
     assert len(readers) == AT_ONCE
     assert one.ages("p1") is one.ages("p1")

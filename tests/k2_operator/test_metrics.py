@@ -51,10 +51,12 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
 
     def shown() -> dict[str, float | None]:
         names = ("level", "recommended_level", "wanted_sinks", "recommended_sinks", "deferred_records")
-        names = (*names, "ready_sinks", "outage_budget_seconds", "retention_seconds")
+        names = (*names, "ready_sinks", "deferred_age_seconds", "outage_budget_seconds", "retention_seconds")
         return {name: registry.get_sample_value(f"k2_operator_pipeline_{name}", labels) for name in names}
 
-    seen = replace(CALM, unread_records=20_000, deferred_records=7, oldest_uncommitted_age_s=400)
+    seen = replace(
+        CALM, unread_records=20_000, deferred_records=7, oldest_deferred_age_s=30, oldest_uncommitted_age_s=400
+    )
     metrics.show_decided(A, taken(Decided(), tick(decision(seen, config(Mode.RECOMMEND, Mode.RECOMMEND))), told=True))
     found = shown()
     assert found.pop("recommended_sinks", 0) != 2
@@ -64,6 +66,7 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
         "wanted_sinks": 2,
         "ready_sinks": 2,
         "deferred_records": 7,
+        "deferred_age_seconds": 30,
         "outage_budget_seconds": 600,
         "retention_seconds": 1000,
     }
@@ -72,6 +75,7 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
     assert {name for name, value in shown().items() if value is None} == {
         "ready_sinks",
         "deferred_records",
+        "deferred_age_seconds",
         "outage_budget_seconds",
         "retention_seconds",
     }

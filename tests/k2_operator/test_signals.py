@@ -4,7 +4,7 @@ import pytest
 
 from k2_core.spec import KafkaSpec
 from k2_core.types import Offset, Partition, TopicName
-from k2_operator.signals import Answer, Log, Positions, Question, Secrets, behind, reached
+from k2_operator.signals import Answer, Log, Positions, Question, Secrets, behind, drained, reached
 
 T = TopicName("t")
 
@@ -40,6 +40,21 @@ def test_behind(starts: Positions, ends: Positions, positions: Positions, expect
 )
 def test_reached(positions: dict[tuple[TopicName, Partition], Offset], expected: bool | None) -> None:
     assert reached(positions, at(10), at(0)) is expected
+
+
+@pytest.mark.parametrize(
+    ("committed", "owed", "expected"),
+    [
+        pytest.param(at(10), 0, True, id="all is in the table"),
+        pytest.param(at(10), 3, False, id="levels put some off"),
+        pytest.param(at(10), None, None, id="nobody has said how much was put off"),
+        pytest.param(at(9), 0, False, id="not yet"),
+        pytest.param(at(9), None, False, id="not yet, whatever is owed"),
+        pytest.param(at(), 0, None, id="unknown"),
+    ],
+)
+def test_drained(committed: dict[tuple[TopicName, Partition], Offset], owed: int | None, expected: bool | None) -> None:
+    assert drained(Log(at(0), at(99), at(99), committed, owed=owed), at(10)) is expected
 
 
 def test_lags_of_a_log() -> None:

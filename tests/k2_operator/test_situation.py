@@ -201,6 +201,7 @@ class TestSinks:
         assert executor_of(workloads_of(None, [(place, body)])) == Executor(3, rolling_out=False)
         body["status"] |= {"replicas": 4, "updatedReplicas": 1}
         assert executor_of(workloads_of(None, [(place, body)])) == Executor(3, rolling_out=True)
+        assert executor_of([], stopping=True) == Executor(None, stopping=True)
         assert executor_of([]) == Executor(None)
 
 

@@ -63,6 +63,13 @@ def answered(**more: Any) -> View:
     return replace(VIEW, answer=replace(ANSWER, **more))
 
 
+def owing(records: int | None) -> View:
+    """Everything is read and committed, and some of it was only entered in the ledger."""
+    log = ANSWER.log
+    assert log is not None
+    return answered(log=replace(log, committed=log.ends, owed=records))
+
+
 def test_a_running_pipeline() -> None:
     found = status(VIEW, NOW)
     assert found["phase"] == "Running"
@@ -128,6 +135,22 @@ TROUBLE = part("sink", ready=0, trouble=Trouble("CrashLoop", "it crashed"))
             replace(VIEW, suspend=True, step=Step.DRAIN), "SinkReady", False, "Draining", "1234 records", id="drain"
         ),
         pytest.param(
+            replace(owing(7), step=Step.DRAIN),
+            "SinkReady",
+            False,
+            "Draining",
+            "7 records that levels put off",
+            id="owed",
+        ),
+        pytest.param(
+            replace(owing(None), step=Step.DRAIN),
+            "SinkReady",
+            False,
+            "Draining",
+            "an unknown number of records that levels put off",
+            id="owed, unknown",
+        ),
+        pytest.param(
             replace(VIEW, deleting=True, step=Step.DRAIN, draining_s=1200.0, answer=None),
             "SinkReady",
             False,
@@ -138,7 +161,22 @@ TROUBLE = part("sink", ready=0, trouble=Trouble("CrashLoop", "it crashed"))
         pytest.param(VIEW, "DecisionReady", True, "Off", "are Off", id="nothing to decide"),
         pytest.param(DECIDING, "DecisionReady", True, "Deciding", "", id="deciding"),
         pytest.param(replace(DECIDING, decided=None), "DecisionReady", None, "NotYetKnown", "", id="no turn"),
-        pytest.param(replace(DECIDING, suspend=True), "DecisionReady", False, "Stopped", "level", id="paused"),
+        pytest.param(
+            replace(DECIDING, suspend=True, step=Step.SUSPENDED),
+            "DecisionReady",
+            False,
+            "Stopped",
+            "level",
+            id="paused",
+        ),
+        pytest.param(
+            replace(DECIDING, suspend=True, step=Step.DRAIN),
+            "DecisionReady",
+            True,
+            "Deciding",
+            "",
+            id="it decides while it drains",
+        ),
         pytest.param(
             replace(DECIDING, decided=replace(DECIDED, lacking=True)),
             "DecisionReady",
@@ -212,7 +250,7 @@ def test_a_decision_and_the_level_that_holds() -> None:
     [
         pytest.param(replace(DECIDING, decided=None), id="before the first turn"),
         pytest.param(replace(DECIDING, decided=Decided()), id="before the first look"),
-        pytest.param(replace(DECIDING, suspend=True, step=Step.DRAIN), id="while it stops"),
+        pytest.param(replace(DECIDING, suspend=True, step=Step.STOP_SINK), id="while it stops"),
         pytest.param(replace(DECIDING, decides=None, off=False), id="while the spec is wrong"),
         pytest.param(replace(DECIDING, off=True), id="until services know that nothing is decided"),
     ],

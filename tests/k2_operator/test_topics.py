@@ -3,14 +3,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.commit_signal import CommitSignal
+from k2_core.sink_report import SinkReport
 from k2_core.spec import KafkaSpec, SecretKeyRef
-from k2_core.types import TopicName
+from k2_core.types import Offset, Partition, TopicName
 from k2_operator.signals import Question
 from k2_operator.topics import Topics, kafka_settings, look
 
@@ -42,6 +45,33 @@ def test_a_missing_topic_is_made_only_where_that_is_asked_for(question: Question
     assert found.partitions == {name: 2}
     assert found.log is not None
     assert (found.log.unread, found.log.uncommitted, found.log.committed_at) == (0, 0, None)
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        pytest.param({}, 0, id="sinks that say nothing"),
+        pytest.param({0: SinkReport("a", NOW, deferred=3), 1: SinkReport("a", NOW, deferred=3)}, 3, id="one sink"),
+        pytest.param({0: SinkReport("a", NOW, deferred=3), 1: SinkReport("b", NOW, deferred=4)}, 7, id="two sinks"),
+        pytest.param({0: SinkReport("a", NOW - timedelta(seconds=1))}, None, id="one that has committed since"),
+        pytest.param({1: SinkReport("a", NOW - timedelta(hours=1), deferred=2)}, 2, id="one that has not"),
+    ],
+)
+def test_what_sinks_owe(question: Question, reports: dict[int, SinkReport], expected: int | None) -> None:
+    [name] = question.topics
+    topics = client(question)
+    look(topics, question)
+    said = {(name, Partition(number)): (Offset(0), one.dump()) for number, one in reports.items()}
+    if said:
+        topics.write_group_signals(question.sink_group, said).result(20)
+    committed = {(name, Partition(0)): (Offset(0), CommitSignal(NOW, None).dump())}
+    topics.write_group_signals(question.committed_group, committed).result(20)
+    found = look(topics, question).log
+    assert found is not None
+    assert (found.owed, found.committed_at) == (expected, NOW)
 
 
 def test_a_small_topic_grows_only_where_that_is_asked_for(question: Question) -> None:

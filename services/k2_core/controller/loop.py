@@ -114,7 +114,7 @@ class Controller:
         """
         self._reader.poll(0)
         look = self._look()
-        observation = Observation(replicas=executor.replicas) if look is None else observe(self._last, look, executor)
+        observation = _unseen(executor) if look is None else observe(self._last, look, executor)
         self._last = look
         now = self._now()
         self._state, decision = step(self._config, self._state, observation, now.timestamp())
@@ -163,6 +163,10 @@ class Controller:
         """Leave Kafka. Levels stay as they are."""
         self._looker.close()
         self._reader.close()
+
+
+def _unseen(executor: Executor) -> Observation:
+    return Observation(replicas=executor.replicas, stopping=executor.stopping)
 
 
 def _essence(command: Command) -> tuple[object, ...]:

@@ -23,10 +23,12 @@ class Executor:
     Args:
         replicas: Sinks asked for at present; None: not known.
         rolling_out: Whether sinks are being replaced for another reason than scaling.
+        stopping: Whether the pipeline is being stopped, and waits for all that is owed to be in the table.
     """
 
     replicas: int | None
     rolling_out: bool = False
+    stopping: bool = False
 
 
 def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
@@ -63,6 +65,7 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         oldest_uncommitted_age_s=lag.uncommitted_age_s,
         oldest_deferred_age_s=_oldest_deferred_age_s(owing, look.at),
         retention_s=look.retention_s,
+        stopping=executor.stopping,
         service_level=max((report.own_level for report in fresh), default=Level.NORMAL),
     )
 

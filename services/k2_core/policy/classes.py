@@ -26,6 +26,9 @@ _DEFERRED_BELOW: Final = {
     Level.AGGRESSIVE: Priority.CRITICAL,
 }
 
+OWES_NOTHING_NEW: Final = max(level for level, priority in _DEFERRED_BELOW.items() if priority is Priority.LOW)
+"""The highest level at which everything is taken in, and what was put off before is drained."""
+
 
 def is_deferred(level: Level, priority: Priority) -> bool:
     """Return whether records of a class wait at a level; at CIRCUIT_BREAK all do, in the log."""

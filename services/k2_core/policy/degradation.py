@@ -6,6 +6,8 @@ One step of `k2_core.policy.decision`. The rules, from the table in docs/policy.
   under way.
 - One level down after all signals stayed below their exits for the dwell; between exit and entry nothing moves.
 - At level 4 the sink stands still, so its lag cannot fall: after the dwell it drains at level 3 on trial.
+- While the pipeline stops nothing new comes in, so that what is put off would only be read twice: the level is at most
+  the highest that defers nothing, and stays there.
 - A recovery that has to be taken back doubles the dwell of the next, twice at most.
 
 Pure; it never looks at replicas.
@@ -18,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from k2_core.policy.classes import OWES_NOTHING_NEW
 from k2_core.policy.observation import Observation
 from k2_core.policy.reasons import Reason
 from k2_core.policy.signals import Signals
@@ -118,6 +121,8 @@ def step_level(
     if observation.rebalancing is not None and observation.rebalancing is not state.rebalancing:
         began_s = signals.time_s if observation.rebalancing else state.rebalance_at_s
         state = replace(state, rebalancing=observation.rebalancing, rebalance_at_s=began_s)
+    if observation.stopping:
+        return _stopping(config, state, signals, observation)
     if signals.missing:
         return state, LevelStep(state.level, Reason.METRICS_MISSING, Reason.METRICS_MISSING)
     look = _Look(config, signals, observation)
@@ -158,6 +163,17 @@ class _Look:
 
 def _entered(look: _Look, state: LevelState, level: Level) -> LevelState:
     return replace(state, level=level, since_s=look.signals.time_s, calm_s=0.0, probing=False)
+
+
+def _stopping(
+    config: DegradationConfig, state: LevelState, signals: Signals, observation: Observation
+) -> tuple[LevelState, LevelStep]:
+    """Let the sink take in all there is: at a level that stands still or defers, the stop would wait for ever."""
+    crossed = state.level if signals.missing else _Look(config, signals, observation).crossed
+    if state.level > OWES_NOTHING_NEW:
+        state = replace(state, level=OWES_NOTHING_NEW, since_s=signals.time_s)
+    # Calm before the stop says nothing of what comes after it.
+    return replace(state, calm_s=0.0, probing=False), LevelStep(crossed, Reason.STOPPING)
 
 
 def _rise(look: _Look, state: LevelState, *, scale_up_settling: bool) -> tuple[LevelState, LevelStep]:

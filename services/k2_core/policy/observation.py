@@ -39,6 +39,7 @@ class Observation:
         oldest_deferred_age_s: Age of the oldest record in the ledger; 0 if there is none.
         retention_s: How long the log keeps a record, the shortest of the topics.
         service_level: The highest level that a service has raised itself to.
+        stopping: Whether the pipeline is being stopped, and waits for all that is owed to be in the table.
     """
 
     offered_per_s: float | None = None
@@ -60,6 +61,7 @@ class Observation:
     oldest_deferred_age_s: float | None = None
     retention_s: float | None = None
     service_level: Level | None = None
+    stopping: bool = False
 
 
 def known(value: float | None) -> bool:

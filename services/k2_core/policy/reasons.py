@@ -37,6 +37,8 @@ class Reason(enum.StrEnum):
     INSIDE_BAND = "InsideBand"
     """Below the entry of the next level, above the exit of this one."""
     PROBING = "Probing"
+    STOPPING = "Stopping"
+    """The pipeline is being stopped: nothing is put off any more, and the number of sinks stays."""
 
     DEMAND_UP = "DemandUp"
     DEMAND_DOWN = "DemandDown"

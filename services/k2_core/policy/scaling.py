@@ -223,6 +223,8 @@ class _Look:
             found.append(Reason.SETTLING)
         if self.read_per_s <= 0:
             found.append(Reason.ZERO_THROUGHPUT)
+        if self.observation.stopping:
+            found.append(Reason.STOPPING)
         return tuple(found)
 
     def settle_s(self, state: ScalingState) -> float:

@@ -111,6 +111,32 @@ def test_a_memory_that_cannot_be_read_begins_anew(
     assert remembered["decision"]["level"]["applied"] == 0
 
 
+def test_a_pipeline_that_stops_is_told_to_take_all_in(world: World, controllers: Callable[[], Controller]) -> None:
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    tell(world, 0, failing=True)
+    assert controller.tick(ONE_SINK).decision.level.applied is Level.CIRCUIT_BREAK
+    tick = controller.tick(replace(ONE_SINK, stopping=True))
+    assert (tick.decision.level.applied, tick.told) == (Level.SOFT, True)
+    command = said(world).command
+    assert command is not None
+    assert (command.level, command.reason) == (Level.SOFT, "Stopping")
+
+
+def test_a_pipeline_that_stops_is_told_so_by_a_controller_that_sees_nothing(
+    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    tell(world, 0, failing=True)
+    controller.tick(ONE_SINK)
+    monkeypatch.setattr(kafka, "ADMIN_TIMEOUT_S", 0.001)
+    tick = controller.tick(replace(ONE_SINK, stopping=True))
+    assert (tick.look, tick.decision.level.applied, tick.told) == (None, Level.SOFT, True)
+
+
 def test_a_kafka_that_is_away_holds_everything(
     world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,6 @@ def test_everything_that_it_rests_on() -> None:
 
 def test_what_is_not_known_is_named_and_left_out() -> None:
     found = document(decided(Observation(replicas=1)))
-    assert found["seen"] == {"replicas": 1}
+    assert found["seen"] == {"replicas": 1, "stopping": False}
     assert "unread_records" in found["missing"]
     assert found["sinks"]["terms"] is None

@@ -167,3 +167,8 @@ class TestLag:
     def test_a_partition_that_nobody_reads_makes_it_unknown(self) -> None:
         found = observe(None, look(partition(0, 100, 90), partition(1, 50, None, age_s=None)), RUNS)
         assert (found.unread_records, found.oldest_unread_age_s) == (None, None)
+
+
+def test_whoever_runs_the_sinks_says_that_they_are_to_stop() -> None:
+    assert observe(None, look(), Executor(1, stopping=True)).stopping
+    assert not observe(None, look(), RUNS).stopping

@@ -261,3 +261,57 @@ class TestMissing:
         assert driver.levels() == [1]
         driver.look()
         assert driver.levels() == [1, 0]
+
+
+class TestStopping:
+    """Nothing comes in any more: what a level puts off, or stands still before, would keep the stop waiting."""
+
+    def test_the_circuit_is_left_at_once_and_stays_left(self, driver: Driver) -> None:
+        driver.look(downstream_failing=True)
+        decision = driver.look(downstream_failing=True, stopping=True)
+        assert (decision.level.applied, decision.level.why) == (Level.SOFT, Reason.STOPPING)
+        assert decision.level.crossed is Level.CIRCUIT_BREAK
+        driver.looks(600, downstream_failing=True, stopping=True)
+        assert driver.levels() == [4, 1]
+
+    @pytest.mark.parametrize("level", [Level.GRACEFUL, Level.AGGRESSIVE])
+    def test_a_level_that_defers_is_left_too(self, driver: Driver, level: Level) -> None:
+        unread = DEFAULT_LEVELS[level].enter_unread_records
+        driver.look(unread_records=unread)
+        driver.look(unread_records=unread, stopping=True)
+        assert driver.levels() == [level, 1]
+
+    @pytest.mark.parametrize("level", [Level.NORMAL, Level.SOFT])
+    def test_one_that_defers_nothing_stays_and_none_is_entered(self, driver: Driver, level: Level) -> None:
+        driver.look(unread_records=1_000 * level)
+        driver.looks(600, unread_records=2_000_000, oldest_unread_age_s=900, memory_ratio=0.99, stopping=True)
+        assert driver.levels() == [level]
+
+    def test_figures_that_are_missing_hold_nothing(self, driver: Driver) -> None:
+        driver.look(downstream_failing=True)
+        decision = driver.look(unread_records=None, stopping=True)
+        assert (decision.level.applied, decision.level.why) == (Level.SOFT, Reason.STOPPING)
+        assert decision.missing == ("unread_records",)
+
+    def test_a_trial_ends(self, driver: Driver) -> None:
+        driver.look(downstream_failing=True)
+        assert driver.looks(185).level.probing
+        assert not driver.look(stopping=True).level.probing
+        assert not driver.look().level.probing
+        assert driver.levels()[-1] == 1
+
+    def test_a_pipeline_that_runs_on_goes_by_the_rules_again(self, driver: Driver) -> None:
+        driver.look(unread_records=1_000)
+        driver.looks(170)
+        driver.look(stopping=True)
+        driver.looks(170)  # calm before that does not count
+        assert driver.levels() == [1]
+        driver.looks(15)
+        assert driver.levels() == [1, 0]
+
+    def test_a_level_that_is_only_recommended_falls_too(self) -> None:
+        config = PolicyConfig(DegradationConfig(Mode.RECOMMEND, position_interval_s=0))
+        driver = Driver(config)
+        driver.look(downstream_failing=True)
+        decision = driver.look(stopping=True)
+        assert (decision.level.applied, decision.level.recommended) == (Level.NORMAL, Level.SOFT)

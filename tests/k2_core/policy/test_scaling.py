@@ -86,6 +86,12 @@ class TestUp:
 
 
 class TestHold:
+    def test_not_while_the_pipeline_stops(self) -> None:
+        held = driver()
+        held.look()
+        assert Reason.STOPPING in held.looks(300, **BACKLOG, stopping=True).replicas.step.held_by
+        assert held.targets() == [2]
+
     @pytest.mark.parametrize("name", NEEDS)
     def test_a_missing_figure_holds(self, name: str) -> None:
         held = driver()

@@ -1,0 +1,163 @@
+"""Reads the control topic as a whole, once for any number of pipelines: one consumer, one view each.
+
+Threads share it: one of them takes records in, for all. Behind `k2_core.control_topic.ControlReader`, which is one
+pipeline's; the operator keeps one of these per Kafka. What records mean is `k2_core.control`'s to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from k2_core.config import ServiceSettings
+from k2_core.control import CONTROL_TOPIC, ControlView, named
+from k2_core.errors import KafkaUnavailableError, StateError
+from k2_core.kafka import client_config
+from k2_core.types import TopicName
+
+METADATA_TIMEOUT_S: Final = 2.0
+POLL_S: Final = 0.2
+"""How soon a follower notices that it is to stop; records wake it at once."""
+RETRY_S: Final = 1.0
+AT_ONCE: Final = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+class ControlLog:
+    """Reads the topic from its beginning on.
+
+    Args:
+        settings: Where Kafka is.
+        topic: Another one in tests only.
+        only: The one pipeline to keep something of; None: of all.
+    """
+
+    def __init__(self, settings: ServiceSettings, topic: TopicName = CONTROL_TOPIC, only: str | None = None) -> None:
+        self.at_end = False
+        """Whether everything was read that stood there when reading began."""
+        self._only = only
+        self._topic = topic
+        self._views: dict[str, ControlView] = {}
+        self._unreadable: dict[str, str] = {}
+        self._unread: str | None = None
+        config = client_config(
+            settings,
+            group_id="k2-control",  # required by the client; nothing is ever committed under it
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            enable_partition_eof=True,
+            auto_offset_reset="earliest",
+            fetch_wait_max_ms=100,
+            queued_max_messages_kbytes=4 * 1024,  # of a reader that nobody asks for a while
+        )
+        self._consumer = Consumer(config, logger=_log)
+        self._reading = threading.Lock()
+        self._assigned = False
+        self._assign_at_s = time.monotonic()
+        self._position = 0
+
+    def view(self, pipeline: str) -> ControlView:
+        """Return what was read of a pipeline so far; it goes on to follow what is read."""
+        return self._views.setdefault(pipeline, ControlView(pipeline))
+
+    def trouble(self, pipeline: str) -> str | None:
+        """Return what was wrong with the last answer, or with a pipeline's last record; None when all is well."""
+        return self._unread or self._unreadable.get(pipeline)
+
+    def poll(self, timeout_s: float) -> None:
+        """Take in what there is within a time; nothing if another thread does so already and goes on for longer."""
+        began_s = time.monotonic()
+        if not self._reading.acquire(timeout=timeout_s):
+            return
+        try:
+            self._poll(max(0.0, timeout_s - (time.monotonic() - began_s)))
+        finally:
+            self._reading.release()
+
+    def _poll(self, timeout_s: float) -> None:
+        if not self._assigned:
+            # Asked only now and then: a topic that is missing may stay so for long.
+            time.sleep(min(timeout_s, max(0.0, self._assign_at_s - time.monotonic())))
+            if time.monotonic() >= self._assign_at_s:
+                self._assign()
+            if not self._assigned:
+                return
+        for message in self._consumer.consume(AT_ONCE, timeout_s):
+            fault = message.error()
+            if fault is None:
+                self._unread = None
+                self._take(message)
+                self._position = (message.offset() or 0) + 1
+            elif fault.code() == KafkaError._PARTITION_EOF:
+                self._unread, self.at_end = None, True
+                self._position = message.offset() or 0
+            else:
+                self._not_read(fault)
+                self._assigned, self._position = False, 0
+
+    def _assign(self) -> None:
+        """Begin at the beginning, once there is a topic: the client says nothing of one that is missing."""
+        try:
+            found = self._consumer.list_topics(self._topic, METADATA_TIMEOUT_S).topics[self._topic].error
+        except KafkaException as error:
+            found = error.args[0]
+        if found is None:
+            self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+            self._assigned, self._position = True, 0
+        else:
+            self._not_read(found)
+            self._assign_at_s = time.monotonic() + RETRY_S
+
+    def _not_read(self, fault: KafkaError) -> None:
+        if self._unread is None:  # said once, however long it lasts
+            _log.warning("control: not read, the level stays", extra={"topic": self._topic, "error": fault.str()})
+        self._unread = self._said(fault)
+
+    def _said(self, fault: KafkaError) -> str:
+        return f"control topic {self._topic}: found {fault.str()}, expected its records"
+
+    def _take(self, message: Message) -> None:
+        key = message.key()
+        if key is None or (pipeline := named(key)) != (self._only or pipeline):
+            return
+        try:
+            self.view(pipeline).take(key, message.value())
+        except StateError as error:
+            self._unreadable[pipeline] = str(error)
+            _log.warning("control: a record was passed over, the level stays", extra={"error": str(error)})
+        else:
+            self._unreadable.pop(pipeline, None)
+
+    def catch_up(self, timeout_s: float) -> None:
+        """Return once everything is read that stands in the topic now, however long others have been reading it.
+
+        Raises:
+            KafkaUnavailableError: That took too long.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        end, problem = self._end()
+        while end is None or self._position < end:
+            if time.monotonic() > deadline_s:
+                expected = f"control topic {self._topic}: not read in {timeout_s:g} s"
+                raise KafkaUnavailableError(self._unread or problem or expected)
+            self.poll(POLL_S)
+            if end is None:
+                end, problem = self._end()
+
+    def _end(self) -> tuple[int | None, str | None]:
+        """Return where the topic ends, or None and why that is not known."""
+        try:
+            bounds = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), METADATA_TIMEOUT_S)
+        except KafkaException as error:
+            return None, self._said(error.args[0])
+        return bounds[1], None
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        with self._reading:
+            self._consumer.close()

@@ -1,0 +1,210 @@
+"""One reader of the whole control topic on a real Kafka: each pipeline sees all of its own."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from confluent_kafka import Producer
+
+from k2_cli.stack.kafka import LocalKafka
+from k2_core import control_log as module
+from k2_core.config import ServiceSettings
+from k2_core.control import Command, Override, command_key
+from k2_core.control_log import ControlLog
+from k2_core.control_topic import ControlReader, ControlWriter, control_producer
+from k2_core.errors import KafkaUnavailableError
+from k2_core.kafka import KafkaAdmin
+from k2_core.types import Level, TopicName
+from support.kafka import TopicFactory
+
+pytestmark = pytest.mark.kafka
+
+NAMES = tuple(f"market.p{number}" for number in range(20))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(kafka: LocalKafka) -> ServiceSettings:
+    return ServiceSettings(kafka_bootstrap_servers=kafka.bootstrap_servers)
+
+
+@pytest.fixture
+def topic(topic_factory: TopicFactory) -> TopicName:
+    return TopicName(topic_factory("control", config={"cleanup.policy": "compact"}))
+
+
+@pytest.fixture
+def write(settings: ServiceSettings, topic: TopicName) -> Callable[[str], ControlWriter]:
+    producer, admin = control_producer(settings), KafkaAdmin(settings)
+    return lambda name: ControlWriter(settings, name, topic, producer, admin)
+
+
+@pytest.fixture
+def open_log(settings: ServiceSettings, topic: TopicName) -> Iterator[Callable[..., ControlLog]]:
+    made: list[ControlLog] = []
+
+    def make(name: TopicName = topic, only: str | None = None) -> ControlLog:
+        made.append(ControlLog(settings, name, only))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def level(number: int) -> Level:
+    return Level(number % len(Level))
+
+
+def say(writer: ControlWriter, wanted: Level) -> None:
+    writer.command(Command(wanted, "Steady", NOW))
+
+
+def levels(log: ControlLog) -> dict[str, Level]:
+    return {name: log.view(name).level(NOW) for name in NAMES}
+
+
+def test_each_pipeline_sees_its_own(write: Callable[[str], ControlWriter], open_log: Callable[..., ControlLog]) -> None:
+    for number, name in enumerate(NAMES):
+        say(write(name), level(number))
+        write(name).memory({"number": number})
+    log = open_log()
+    log.catch_up(20)
+    assert levels(log) == {name: level(number) for number, name in enumerate(NAMES)}
+    assert {name: (log.view(name).memory or {})["number"] for name in NAMES} == {
+        name: number for number, name in enumerate(NAMES)
+    }
+    assert log.view("market.unheard").command is None
+
+
+def test_one_pipelines_reader_keeps_nothing_of_others(
+    write: Callable[[str], ControlWriter], open_log: Callable[..., ControlLog]
+) -> None:
+    for name in NAMES:
+        say(write(name), Level.SOFT)
+    log = open_log(only=NAMES[3])
+    log.catch_up(20)
+    assert set(log._views) == {NAMES[3]}
+    assert log.view(NAMES[3]).level(NOW) is Level.SOFT
+
+
+def test_who_comes_late_sees_what_was_written_a_moment_ago(
+    settings: ServiceSettings,
+    topic: TopicName,
+    write: Callable[[str], ControlWriter],
+    open_log: Callable[..., ControlLog],
+) -> None:
+    log, writer = open_log(), write(NAMES[0])
+    log.catch_up(20)
+    assert log.at_end or log.view(NAMES[0]).command is None
+    for number in range(30):
+        say(writer, level(number))
+        assert ControlReader(settings, NAMES[0], topic, log).read_all().level(NOW) is level(number)
+
+
+def test_threads_that_share_it_all_see_everything(
+    settings: ServiceSettings,
+    topic: TopicName,
+    write: Callable[[str], ControlWriter],
+    open_log: Callable[..., ControlLog],
+) -> None:
+    log = open_log()
+    for number, name in enumerate(NAMES):
+        say(write(name), level(number))
+    readers = [ControlReader(settings, name, topic, log) for name in NAMES]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda reader: reader.read_all().level(NOW), readers))
+    assert found == [level(number) for number in range(len(NAMES))]
+    for reader in readers:
+        reader.close()
+    say(write(NAMES[0]), Level.CIRCUIT_BREAK)
+    log.catch_up(20)  # one that leaves takes it from nobody
+    assert log.view(NAMES[0]).level(NOW) is Level.CIRCUIT_BREAK
+
+
+def test_a_look_never_waits_for_another_threads(open_log: Callable[..., ControlLog], topic: TopicName) -> None:
+    log = open_log()
+    log.catch_up(20)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with log._reading:
+            held.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(20)
+    log.poll(0)  # returns although it is never let in
+    go_on.set()
+    thread.join()
+
+
+def test_garbage_is_told_to_the_pipeline_that_it_names(
+    settings: ServiceSettings, kafka: LocalKafka, topic_factory: TopicFactory, open_log: Callable[..., ControlLog]
+) -> None:
+    topic = TopicName(topic_factory("control"))  # a compacted one would refuse what has no key
+    writer = ControlWriter(settings, NAMES[0], topic)
+    say(writer, Level.SOFT)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(topic, b"garbage", command_key(NAMES[0]))
+    producer.produce(topic, b"no key")
+    assert producer.flush(20) == 0
+    log = open_log(topic)
+    log.catch_up(20)
+    assert "garbage" in (log.trouble(NAMES[0]) or "")
+    assert log.trouble(NAMES[1]) is None
+    assert log.view(NAMES[0]).level(NOW) is Level.SOFT
+    say(writer, Level.NORMAL)
+    log.catch_up(20)
+    assert log.trouble(NAMES[0]) is None
+
+
+def test_a_topic_that_is_read_again_says_the_same(
+    write: Callable[[str], ControlWriter], open_log: Callable[..., ControlLog]
+) -> None:
+    overrides = [
+        Override(Level(number), "drill", "anna", NOW + timedelta(seconds=number), NOW + timedelta(hours=1))
+        for number in (2, 1, 3)
+    ]
+    for one in overrides:
+        write(NAMES[0]).override(one)
+    log = open_log()
+    log.catch_up(20)
+    before = log.view(NAMES[0]).overrides
+    assert before == tuple(sorted(overrides, key=lambda one: one.made_at))
+    log._assigned, log._position = False, 0  # as after a fault
+    log.catch_up(20)
+    assert log.view(NAMES[0]).overrides == before
+
+
+def test_a_topic_that_is_missing_is_said_and_found_when_it_is_made(
+    settings: ServiceSettings,
+    topic_factory: TopicFactory,
+    open_log: Callable[..., ControlLog],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.1)
+    name = TopicName(f"later-{uuid.uuid4().hex[:12]}")
+    log = open_log(name)
+    with pytest.raises(KafkaUnavailableError, match="expected its records"):
+        log.catch_up(0.3)
+    assert log.trouble(NAMES[0]) is not None
+    say(ControlWriter(settings, NAMES[0], name), Level.SOFT)
+    topic_factory._made.append(name)
+    log.catch_up(20)
+    assert log.view(NAMES[0]).level(NOW) is Level.SOFT
+    assert log.trouble(NAMES[0]) is None
+
+
+def test_a_kafka_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "METADATA_TIMEOUT_S", 0.1)
+    log = ControlLog(ServiceSettings(kafka_bootstrap_servers="127.0.0.1:1"))
+    with pytest.raises(KafkaUnavailableError, match="control topic"):
+        log.catch_up(0.5)
+    log.close()
