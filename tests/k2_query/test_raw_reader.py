@@ -99,7 +99,7 @@ def test_files_that_hold_another_number_than_is_owed_are_not_believed(reader: Ra
     entry = replace(owed(world, 0, 10), records=11)
     found = read(reader, world, entry)
     assert found.views == {}
-    assert "found 10 records in offsets [0, 10), expected the 11" in found.problems[0]
+    assert "in offsets [0, 10), expected the 11 that are owed" in found.problems[0]
 
 
 def test_a_query_that_was_cancelled_reads_nothing(reader: RawReader, world: World) -> None:
