@@ -9,11 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.kafka import client_config
 from k2_core.raw_files import RawFiles
 from k2_core.records import TRADES
 from k2_core.state import LedgerEntry
@@ -69,16 +66,6 @@ def _cut(trades: list[Record], number: int, slices: int) -> slice:
     return slice(number * size, (number + 1) * size)
 
 
-def trim(work: SinkWorkspace) -> None:
-    """Remove from the log all that the table has passed, as retention does."""
-    state = committed_state(work.settings, work.namespace)
-    assert state is not None
-    cuts = [TopicPartition(work.topic, at, one.next) for at, one in state.topics[work.topic].partitions.items()]
-    admin = AdminClient(client_config(work.settings))  # named: without it nobody would answer
-    for cut in admin.delete_records(cuts).values():
-        cut.result(30)
-
-
 def waiting(trades: list[Record]) -> int:
     return sum(trade["symbol"] != CRITICAL for trade in trades)
 
@@ -104,7 +91,7 @@ def test_what_the_log_no_longer_has_comes_back_from_raw_files_once(work: SinkWor
     assert len(entries) == 2  # one a partition, however many commits there were
     for entry in entries:
         assert len(list(raw.links(entry, entry.start))) >= 3
-    trim(work)
+    work.trim_to_table()
     work.set_level(0)
     work.run_to_end()
     work.check(trades)
@@ -122,7 +109,7 @@ def test_in_object_storage_it_is_the_same(kafka: LocalKafka, s3: LocalS3, tmp_pa
         assert deferred(work, trades).terminate() == 0
         assert raw_of(work).path("").startswith("s3://")
         assert len(raw_of(work).names()) >= 3
-        trim(work)
+        work.trim_to_table()
         work.set_level(0)
         work.run_to_end()
         work.check(trades)
@@ -150,7 +137,7 @@ def test_killed_between_raw_file_and_commit_it_leaves_litter_and_nothing_else(wo
     deferred(work, [], slices=0)
     wait_until(lambda: work.committed() == 1_500, "the rest to be deferred")
     work.close()
-    trim(work)
+    work.trim_to_table()
     work.set_level(0)
     work.run_to_end()
     work.check(trades)
@@ -161,7 +148,7 @@ def test_killed_between_raw_file_and_commit_it_leaves_litter_and_nothing_else(wo
 def test_killed_after_the_drain_files_go_with_the_snapshots_that_name_them(work: SinkWorkspace) -> None:
     trades = make_trades(900, symbols=SYMBOLS, seed=64)
     deferred(work, trades).kill()
-    trim(work)
+    work.trim_to_table()
     work.set_level(0)
     sink = work.start()
     sink.wait_said("drained")
@@ -232,7 +219,7 @@ def test_two_sinks_and_the_heir_of_one_keep_the_way_back(work: SinkWorkspace) ->
     wait_until(lambda: work.committed() == 3_000, "the last third")
     assert work.owed() == waiting(trades)
     work.close()
-    trim(work)
+    work.trim_to_table()
     work.set_level(0)
     one, other = work.start(), work.start()
     wait_until(lambda: work.owed() == 0, "the ledger to be empty")
@@ -266,7 +253,7 @@ def test_without_both_it_stays_owed_and_is_said_and_the_rest_comes_in(work: Sink
     content = path.read_bytes()
     path.unlink()
     assert deferred(work, [one for one in trades if one["symbol"] != NORMAL], slices=1).terminate() == 0
-    trim(work)
+    work.trim_to_table()
     work.set_level(0)
     sink, lost = work.start(), sum(one["symbol"] == NORMAL for one in trades)
     wait_until(lambda: work.owed() == lost, "the rest to be brought in")
