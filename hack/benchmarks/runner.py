@@ -22,6 +22,7 @@ from k2_core.errors import K2Error
 
 BENCHMARKS: Mapping[str, str] = {
     "sink": "2 M trades from Kafka into the partitioned, sorted table: records per CPU-second, memory, time by stage",
+    "deferral": "what the sink spends on a record that it takes in, defers to the log, defers to a raw file, drains",
     "ingest": "trades from the exchange's socket to acknowledged in Kafka, per CPU-second of the process",
     "end-to-end": "exchange, broker, ingest and sink on this machine at full speed; freshness with its stages",
     "storage": "bytes a trade of a real capture, as one sorted file with every column of the table",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -43,8 +43,8 @@ def trades(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
         yield name, encoders[name].encode(trade, exchange_us + draw.randrange(500, 40_000))
 
 
-def prefill(settings: ServiceSettings, count: int, partitions: int, progress: Progress) -> int:
-    """Create the topics and write trades to them; returns the bytes of the values."""
+def prefill(settings: ServiceSettings, count: int, partitions: int, progress: Progress, *, keyed: bool = False) -> int:
+    """Create the topics and write trades to them, with the symbol as key if asked; returns the bytes of the values."""
     KafkaAdmin(settings).ensure_topics({TOPIC: partitions, dead_letter_topic(TOPIC): DEAD_LETTER_PARTITIONS})
     producer = Producer(
         {
@@ -61,7 +61,7 @@ def prefill(settings: ServiceSettings, count: int, partitions: int, progress: Pr
         size += len(value)
         while True:
             try:
-                producer.produce(TOPIC, value=value, partition=where[name])
+                producer.produce(TOPIC, value=value, key=name if keyed else None, partition=where[name])
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -73,14 +73,17 @@ def prefill(settings: ServiceSettings, count: int, partitions: int, progress: Pr
     return size
 
 
-def write_pipeline(folder: Path, partitions: int, **sink: float) -> Path:
-    """Write a pipeline file for the topic and return its path."""
-    source = {"name": "binance", "venue": "binance", "partitions": partitions, "symbols": [{"name": SYMBOLS[0]}]}
+def write_pipeline(
+    folder: Path, partitions: int, symbols: Mapping[str, str] | None = None, **spec: Mapping[str, float]
+) -> Path:
+    """Write a pipeline file for the topic and return its path; `symbols` are with their priorities."""
+    named = [{"name": name, "priority": priority} for name, priority in (symbols or {SYMBOLS[0]: "normal"}).items()]
+    source = {"name": "binance", "venue": "binance", "partitions": partitions, "symbols": named}
     document = {
         "apiVersion": "k2.dev/v1alpha1",
         "kind": "K2Pipeline",
         "metadata": {"name": "bench"},
-        "spec": {"namespace": NAMESPACE, "ingestion": [source], "sink": sink},
+        "spec": {"namespace": NAMESPACE, "ingestion": [source], **spec},
     }
     path = folder / "pipeline.yaml"
     path.write_text(yaml.safe_dump(document))

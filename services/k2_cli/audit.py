@@ -1,7 +1,7 @@
 """`k2 audit`: is everything there, exactly once?
 
-Reads one snapshot, whether the pipeline runs or not, and prints what `k2_cli.completeness` finds in it. Exit 1 when
-anything is missing, owed, doubled or unbalanced.
+Reads one snapshot, and the raw files that its open ledger ranges lead to, whether the pipeline runs or not, and prints
+what `k2_cli.completeness` finds in it. Exit 1 when anything is missing, owed, doubled or unbalanced.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import typer
 from k2_cli import output
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
+from k2_core.errors import RawFileError, StorageUnavailableError
 from k2_core.state import entry_document, loss_document, owed_records
 
 if TYPE_CHECKING:
     from k2_cli.completeness import Books, PartitionAccount, SymbolDay
-    from k2_core.state import CommitState
+    from k2_core.raw_files import RawFiles
+    from k2_core.state import CommitState, LedgerEntry
 
 EXAMPLE: Final = "Example:  k2 audit --dir .k2 --json"
 SHOWN_RANGES: Final = 3
@@ -35,6 +37,7 @@ def audit(
     # Table formats take seconds to import, and no other command should wait for them.
     from k2_cli.completeness import COLUMNS, Holdings, books, symbol_days  # noqa: PLC0415
     from k2_cli.open_lake import open_lake  # noqa: PLC0415
+    from k2_core.raw_files import RawFiles  # noqa: PLC0415
 
     lake = open_lake(StateFolder(directory))
     holdings = Holdings()
@@ -42,6 +45,7 @@ def audit(
         holdings.add(rows)
     state = lake.state() if lake is not None else None
     found, account = symbol_days(holdings), books(holdings, state)
+    files = RawFiles(lake.table.io, lake.table.location()) if lake is not None else None
     snapshot = lake.snapshot.snapshot_id if lake is not None and lake.snapshot is not None else None
     owed = owed_records(state.open_ledger) if state is not None else 0
     complete = account.balanced and not owed and not any(day.missing or day.duplicates for day in found)
@@ -49,13 +53,15 @@ def audit(
         document = {"complete": complete, "snapshot_id": snapshot, "rows": holdings.rows}
         document |= {"unnumbered_rows": holdings.unnumbered, "foreign_rows": account.foreign_rows}
         document |= {"owed_records": owed}
-        output.print_json(document | _document(found, account, state))
+        output.print_json(document | _document(found, account, state, files))
     else:
-        _print(found, account, state, complete=complete)
+        _print(found, account, state, files, complete=complete)
     raise typer.Exit(ExitCode.OK if complete else ExitCode.NOT_WELL)
 
 
-def _document(days: Iterable[SymbolDay], account: Books, state: CommitState | None) -> dict[str, object]:
+def _document(
+    days: Iterable[SymbolDay], account: Books, state: CommitState | None, files: RawFiles | None = None
+) -> dict[str, object]:
     return {
         "symbols": [
             {
@@ -74,9 +80,26 @@ def _document(days: Iterable[SymbolDay], account: Books, state: CommitState | No
             for day in days
         ],
         "partitions": [_partition(at) for at in account.accounts],
-        "open_ledger": [entry_document(entry) for entry in state.open_ledger] if state is not None else [],
+        "open_ledger": _entries(state, files),
         "losses": [loss_document(loss) for loss in state.losses] if state is not None else [],
     }
+
+
+def _entries(state: CommitState | None, files: RawFiles | None) -> list[dict[str, object]]:
+    """Return the open ledger ranges; of one with raw files, the newest one's URL and what is wrong with them."""
+    entries = state.open_ledger if state is not None else ()
+    return [entry_document(entry) | (_raw(files, entry) if files is not None else {}) for entry in entries]
+
+
+def _raw(files: RawFiles, entry: LedgerEntry) -> dict[str, object]:
+    if entry.raw_file is None:
+        return {}
+    found: dict[str, object] = {"raw_file": files.path(entry.raw_file), "raw_problem": None}
+    try:
+        files.count(entry)
+    except (RawFileError, StorageUnavailableError) as error:
+        found["raw_problem"] = str(error)
+    return found
 
 
 def _partition(at: PartitionAccount) -> dict[str, object]:
@@ -99,14 +122,24 @@ def _partition(at: PartitionAccount) -> dict[str, object]:
     }
 
 
-def _print(days: list[SymbolDay], account: Books, state: CommitState | None, *, complete: bool) -> None:
+def _print(
+    days: list[SymbolDay],
+    account: Books,
+    state: CommitState | None,
+    files: RawFiles | None = None,
+    *,
+    complete: bool,
+) -> None:
     columns = ("venue", "market", "symbol", "day", "first id", "last id", "expected", "stored", "missing", "duplicates")
     output.print_table((*columns, "missing ids"), map(_row, days))
-    for entry in state.open_ledger if state is not None else ():
+    for entry, document in zip(state.open_ledger if state is not None else (), _entries(state, files), strict=True):
         where = f"{entry.topic}[{entry.partition}] offsets {entry.start} to {entry.end}"
         since = datetime.fromtimestamp(entry.since_ms / 1000, tz=UTC).isoformat(timespec="seconds")
         records = f"{entry.records:,} records of {', '.join(entry.symbols)} since {since}"
-        output.console().print(f"owed: {where}, {records}: {entry.reason}")
+        kept = f", kept in raw file {document['raw_file']}" if entry.raw_file is not None else ""
+        output.console().print(f"owed: {where}, {records}: {entry.reason}{kept}")
+        if document.get("raw_problem"):
+            output.console().print(f"      while the log has the range it is read there: {document['raw_problem']}")
     for loss in state.losses if state is not None else ():
         end = "an end that nobody knows" if loss.end is None else loss.end
         output.console().print(f"lost: {loss.topic}[{loss.partition}] offsets {loss.start} to {end}: {loss.reason}")

@@ -13,6 +13,7 @@
         ├── SchemaError               two schemas that must agree do not
         ├── StateError                the table's commit state forbids going on; the message names the way out
         │   └── StateFormatError          a newer K2 wrote it: nothing is wrong with the table
+        ├── RawFileError              a raw file is missing or damaged; what is owed stays in the ledger
         ├── QueryError                a request asks for something that cannot be answered as asked
         └── SetupError                this machine lacks something: a port, a download, disk space
 
@@ -95,6 +96,10 @@ class StateError(PermanentError):
 
 class StateFormatError(StateError):
     """A newer K2 wrote the commit state: nothing is wrong with the table, and nothing of it is to be recovered."""
+
+
+class RawFileError(PermanentError):
+    """A raw file is missing or damaged: the log may still have what it held, and what is owed stays in the ledger."""
 
 
 class QueryError(PermanentError):

@@ -33,7 +33,8 @@ class SinkReport:
         failing: Whether what it last tried with catalog or warehouse failed.
         commit_s: How long commits take, the slowest of the last ones; None before the first.
         deferred: Records in the open ledger ranges of its partitions.
-        oldest_deferred_at: When the oldest of them was written to the log, UTC; None without any.
+        oldest_deferred_at: When the oldest of those that only the log holds was written to it, UTC; `at` if raw files
+            hold all of them, None without any.
     """
 
     sink: str

@@ -75,7 +75,8 @@ class LedgerEntry:
         records: How many records are owed.
         since_ms: When deferring them began, UTC milliseconds since 1970.
         oldest_ms: When the log took in the oldest of them, or a record shortly before it; retention counts from there.
-        raw_file: The raw file that holds them too, or None while the log is their only home.
+        raw_file: The newest raw file that holds some of them too (`k2_core.raw_files`), which leads to the others; None
+            if the log is their only home.
     """
 
     topic: TopicName

@@ -80,15 +80,22 @@ class LogBounds:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRange:
-    """What of an open ledger entry can be read from the log; only its symbols are owed."""
+    """What of an open ledger entry can be read; only its symbols are owed.
+
+    Args:
+        range: Where it is in the log.
+        symbols: Of the entry.
+        raw: The entry, where the log has lost some of it and raw files have all of it; None: read the log.
+    """
 
     range: LogRange
     symbols: tuple[str, ...]
+    raw: LedgerEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to read from the log for one answer.
+    """What to read beside the table for one answer.
 
     Args:
         uncommitted: [W, E) of each partition, without what the log has lost.
@@ -173,8 +180,11 @@ def _plan_entry(entry: LedgerEntry, state: CommitState | None, log: LogBounds, d
         draft.missing.append(Missing(at, entry.start, entry.end, trouble or NO_TOPIC))
         return
     start = min(entry.end, max(entry.start, found.starts.get(entry.partition, Offset(0))))
+    if start > entry.start and entry.raw_file is not None:
+        draft.ledger.append(LedgerRange(LogRange(at, entry.start, entry.end), entry.symbols, entry))
+        return
     if start > entry.start:
-        draft.missing.append(Missing(at, entry.start, start, RAW_FILE if entry.raw_file else LOST))
+        draft.missing.append(Missing(at, entry.start, start, LOST))
     if start < entry.end:
         draft.ledger.append(LedgerRange(LogRange(at, start, entry.end), entry.symbols))
 

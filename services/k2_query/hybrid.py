@@ -16,11 +16,12 @@ import pyarrow as pa
 from k2_core.records import RecordType
 from k2_core.types import Offset, Partition, TopicName
 from k2_query import boundary
-from k2_query.boundary import LogBounds, LogPartition, LogRange, Missing, Plan
+from k2_query.boundary import LedgerRange, LogBounds, LogPartition, LogRange, Missing, Plan
 from k2_query.budget import Budget
 from k2_query.lake import Lake, LakeHead, LakeSnapshot
 from k2_query.log_reader import LogReader
 from k2_query.log_watch import LogWatch
+from k2_query.raw_reader import RawReader, range_of
 from k2_query.segments import TailStore, TailView, Window
 
 ENDS_PATIENCE_S: Final = 0.5
@@ -61,6 +62,7 @@ class HybridReader:
         watch: The log's bounds.
         store: The tail.
         reader: For ranges that the tail has not.
+        raw: For open ledger ranges that the log has not.
     """
 
     record_type: RecordType
@@ -69,6 +71,7 @@ class HybridReader:
     watch: LogWatch
     store: TailStore
     reader: LogReader
+    raw: RawReader
 
     def read(self, window: Window, budget: Budget) -> Reading:
         """Return the log's part for a window.
@@ -90,14 +93,16 @@ class HybridReader:
         warnings = (*self._warnings(head, log, unanswered), *_explain(plan.missing))
         tail, missing_tail = self._uncommitted(plan, log, view, window, budget)
         ledger, missing_ledger = self._owed(plan, log, window, budget)
+        in_files, missing_files, problems = self._in_files(plan, head, log, window, budget)
+        ledger = pa.concat_tables([ledger, in_files])
         rows = boundary.first_copies(pa.concat_tables([tail, ledger]))
         owed = boundary.first_copies(ledger)
         return Reading(
             lake=lake,
             tail=boundary.without(rows, owed.column("message_id")),
             ledger=owed,
-            missing=(*plan.missing, *unanswered, *missing_tail, *missing_ledger),
-            warnings=warnings,
+            missing=(*plan.missing, *unanswered, *missing_tail, *missing_ledger, *missing_files),
+            warnings=(*warnings, *problems),
         )
 
     def _lake_alone(self, lake: LakeSnapshot, problem: str) -> Reading:
@@ -158,10 +163,28 @@ class HybridReader:
         return pa.concat_tables([*read.values(), rows]), [*parts.unread, *missing]
 
     def _owed(self, plan: Plan, log: LogBounds, window: Window, budget: Budget) -> tuple[pa.Table, list[Missing]]:
-        wanted = [owed for owed in plan.ledger if window.symbol is None or window.symbol in owed.symbols]
+        wanted = [owed for owed in _asked_for(plan, window) if owed.raw is None]
         found, missing = self._from_log([owed.range for owed in wanted], log, window, budget)
         parts = [boundary.of_symbols(found[owed.range], set(owed.symbols)) for owed in wanted if owed.range in found]
         return pa.concat_tables([self.record_type.table_schema.empty_table(), *parts]), missing
+
+    def _in_files(
+        self, plan: Plan, head: LakeHead, log: LogBounds, window: Window, budget: Budget
+    ) -> tuple[pa.Table, list[Missing], list[str]]:
+        """Return what only raw files have, what could not be read of it, and why."""
+        entries = [owed.raw for owed in _asked_for(plan, window) if owed.raw is not None]
+        empty = self.record_type.table_schema.empty_table()
+        if not entries or head.table is None:
+            return empty, [], []
+        read = self.raw.read(entries, head.table, {name: topic.id for name, topic in log.topics.items()}, budget)
+        parts, missing = [empty], []
+        for entry in entries:
+            wanted = range_of(entry)
+            if wanted in read.views:
+                parts.append(boundary.of_symbols(read.views[wanted].select(window, [wanted])[0], set(entry.symbols)))
+            else:
+                missing.append(Missing(wanted.at, wanted.start, wanted.end, boundary.RAW_FILE))
+        return pa.concat_tables(parts), missing, read.problems
 
     def _from_log(
         self, ranges: Sequence[LogRange], log: LogBounds, window: Window, budget: Budget
@@ -182,7 +205,6 @@ _EXPLANATIONS: Final[Mapping[str, str]] = {
     boundary.OTHER_CLUSTER: "the table's positions are of another Kafka cluster; the sink waits for `k2 adopt-topic`",
     boundary.TRUNCATED: "the log ends before the table's position: the brokers have lost records",
     boundary.NO_TOPIC: "the topic that the table was filled from is gone",
-    boundary.RAW_FILE: "deferred records are in raw files, which this service does not read",
 }
 
 
@@ -190,6 +212,11 @@ def _explain(missing: Sequence[Missing]) -> Iterator[str]:
     """Say once for each topic and reason what lies behind it."""
     for topic, reason in dict.fromkeys((gap.at.topic, gap.reason) for gap in missing):
         yield f"{topic}: {_EXPLANATIONS[reason]}"
+
+
+def _asked_for(plan: Plan, window: Window) -> list[LedgerRange]:
+    """Return the open ledger ranges that may hold rows of a window."""
+    return [owed for owed in plan.ledger if window.symbol is None or window.symbol in owed.symbols]
 
 
 def _whole(topic: TopicName, reason: str) -> Missing:

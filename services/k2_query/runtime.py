@@ -36,6 +36,7 @@ from k2_query.lake import Lake, LakeHead
 from k2_query.log_reader import LogReader
 from k2_query.log_watch import LogWatch
 from k2_query.metrics import QueryMetrics
+from k2_query.raw_reader import RawReader
 from k2_query.segments import TailStore
 from k2_query.service import QueryService
 from k2_query.settings import QuerySettings
@@ -80,7 +81,7 @@ class Runtime:
             cursors=settings.query_concurrency,
         )
         reader = LogReader(settings, TRADES, schemas)
-        hybrid = HybridReader(TRADES, topics, self.lake, self.watch, self.store, reader)
+        hybrid = HybridReader(TRADES, topics, self.lake, self.watch, self.store, reader, RawReader(TRADES, schemas))
         commit_lag = timedelta(seconds=spec.query.commit_lag_seconds)
         self.control = ControlFollower(settings, pipeline.control_name)
         self.service = QueryService(

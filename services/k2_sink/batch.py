@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from k2_core.codec import BatchDecoder, Rejected
 from k2_core.intervals import Bools, Int64s
+from k2_core.raw_files import NO_TIME_MS, Section, raw_rows
 from k2_core.records import RecordType
 from k2_core.state import CommitState, LedgerEntry
 from k2_core.types import Offset, Partition, TopicId, TopicName
@@ -48,6 +49,7 @@ class Chunk:
         offsets: Of each value.
         keys: Of each value, or None where nobody asked for them: they cost as much to take out as the values.
         first_ms: Where keys are given, when the log took in the first value of each partition, in UTC milliseconds.
+        times_ms: When the log took in each value, likewise, or None where nobody asked for it.
     """
 
     topic: TopicName
@@ -56,6 +58,7 @@ class Chunk:
     offsets: Int64s
     keys: Sequence[bytes | None] | None = None
     first_ms: Mapping[int, int] = field(default_factory=dict)
+    times_ms: Int64s | None = None
 
     def where(self, wanted: Bools) -> Chunk:
         """Return the values for which `wanted` is true."""
@@ -64,7 +67,9 @@ class Chunk:
         at = np.flatnonzero(wanted).tolist()
         keys = None if self.keys is None else [self.keys[number] for number in at]
         values = [self.values[number] for number in at]
-        return replace(self, values=values, partitions=self.partitions[wanted], offsets=self.offsets[wanted], keys=keys)
+        times_ms = None if self.times_ms is None else self.times_ms[wanted]
+        partitions, offsets = self.partitions[wanted], self.offsets[wanted]
+        return replace(self, values=values, partitions=partitions, offsets=offsets, keys=keys, times_ms=times_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,9 @@ class _Account:
     dead_letters: int = 0
     stretches: list[Stretch] = field(default_factory=list)
 
-    def span(self, at: LogPartition) -> Span:
+    def span(self, at: LogPartition, raw_file: str | None) -> Span:
         markers = self.end - self.start - self.records
-        deferred = tuple(stretch.entry(at) for stretch in self.stretches)
+        deferred = tuple(stretch.entry(at, raw_file) for stretch in self.stretches)
         counts = (self.duplicates, self.dead_letters, markers)
         return Span(self.start, self.end, *counts, self.ledger, deferred, self.own_from)
 
@@ -104,6 +109,12 @@ class _Account:
             if self.stretches and self.stretches[-1].end == self.end:
                 self.stretches[-1].end = position
             self.end = position
+
+    def section(self, at: LogPartition) -> Section | None:
+        """Return what the batch's raw file holds of the partition, or None if that is nothing."""
+        records = sum(stretch.records for stretch in self.stretches if stretch.deferring.raw)
+        previous = self.ledger[-1].raw_file if self.ledger else None
+        return Section(*at, self.start, self.end, records, previous) if records else None
 
     def stretch(self, deferring: Deferring, oldest_ms: int) -> Stretch:
         """Return the stretch that goes on where the partition was read to, a new one if need be."""
@@ -125,12 +136,16 @@ class Batch:
     Args:
         record_type: Of the rows.
         seen: The ids of the table; rows of this batch are pending in it.
+        raw_file: Once it is written, the file that holds `raw`.
     """
 
     record_type: RecordType
     seen: SeenIds
     rows: int = 0
+    raw_file: str | None = None
     _tables: list[pa.Table] = field(default_factory=list)
+    _raw: dict[TopicName, list[pa.Table]] = field(default_factory=dict)
+    _raw_records: int = 0
     _accounts: dict[LogPartition, _Account] = field(default_factory=dict)
 
     def start_at(self, at: LogPartition, position: Offset, ledger: tuple[LedgerEntry, ...] = ()) -> None:
@@ -175,7 +190,7 @@ class Batch:
 
     def spans(self) -> dict[LogPartition, Span]:
         """Return what the batch takes of each partition that it owns."""
-        return {at: account.span(at) for at, account in self._accounts.items()}
+        return {at: account.span(at, self.raw_file) for at, account in self._accounts.items()}
 
     def ledger(self) -> list[LedgerEntry]:
         """Return what the table owed of its partitions when it was begun."""
@@ -185,6 +200,20 @@ class Batch:
     def deferred(self) -> int:
         """Records that it defers."""
         return sum(stretch.records for account in self._accounts.values() for stretch in account.stretches)
+
+    @property
+    def held(self) -> int:
+        """Records in memory: rows, and those that are to be in a raw file."""
+        return self.rows + self._raw_records
+
+    def raw(self) -> dict[TopicName, pa.Table]:
+        """Return the records for the raw file, by topic; see `raw_files.raw_rows`."""
+        return {topic: pa.concat_tables(tables) for topic, tables in sorted(self._raw.items())}
+
+    def sections(self) -> list[Section]:
+        """Return what `raw` is, in its order."""
+        found = [account.section(at) for at, account in sorted(self._accounts.items())]
+        return [section for section in found if section is not None]
 
     def positions(self) -> dict[LogPartition, Offset]:
         """Return the read position of each partition that it owns."""
@@ -229,6 +258,8 @@ class Batch:
             numbers, waits = deferring.split(chunk.keys)
             letters, duplicates = self._take(chunk.where(~waits), decoder, topic_id, find_held)
             self._defer(chunk, deferring, numbers, waits)
+            if deferring.raw:
+                self._keep(chunk, waits)
         self._settle(chunk, duplicates, letters)
         return letters
 
@@ -272,6 +303,19 @@ class Batch:
                 deferring, chunk.first_ms.get(partition, 0)
             )
             stretch.add(Offset(int(chunk.offsets[here][-1]) + 1), symbols, waiting.size)
+
+    def _keep(self, chunk: Chunk, waits: Bools) -> None:
+        """Keep the bytes of the records that wait."""
+        if waits.any():
+            rows = raw_rows(
+                partition=chunk.partitions,
+                offset=chunk.offsets,
+                timestamp_ms=chunk.times_ms if chunk.times_ms is not None else np.full(waits.size, NO_TIME_MS),
+                key=chunk.keys,
+                value=chunk.values,
+            )
+            self._raw.setdefault(chunk.topic, []).append(rows.filter(pa.array(waits)))
+            self._raw_records += int(waits.sum())
 
     def _settle(self, chunk: Chunk, duplicates: Int64s, letters: list[DeadLetter]) -> None:
         for partition in np.unique(chunk.partitions).tolist():

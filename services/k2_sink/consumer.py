@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -103,8 +104,8 @@ class LogReader:
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def read(self, max_records: int, timeout_s: float, *, keys: bool = False) -> Read:
-        """Return what there is, after at most `timeout_s`; with keys if they are asked for.
+    def read(self, max_records: int, timeout_s: float, *, keys: bool = False, times: bool = False) -> Read:
+        """Return what there is, after at most `timeout_s`; with keys, and with times beside them, if asked for.
 
         What comes beside a fault is returned first, and the fault raised by the next call: dropping it would leave a
         hole that looks like markers.
@@ -121,27 +122,28 @@ class LogReader:
             return Read()
         faults = [(message, fault) for message in messages if (fault := message.error()) is not None]
         if not faults:
-            return Read(self._chunks(messages, keys=keys))
+            return Read(self._chunks(messages, keys=keys, times=times))
         ends = {}
         for message, fault in faults:
             if fault.code() == KafkaError._PARTITION_EOF:
                 ends[_log_partition(message)] = Offset(message.offset() or 0)
             else:
                 self._error = self._error or translated(_log_partition(message), fault)
-        return Read(self._chunks([message for message in messages if message.error() is None], keys=keys), ends)
+        good = [message for message in messages if message.error() is None]
+        return Read(self._chunks(good, keys=keys, times=times), ends)
 
     def _raise_pending(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
-    def _chunks(self, messages: list[Message], *, keys: bool) -> list[Chunk]:
+    def _chunks(self, messages: list[Message], *, keys: bool, times: bool) -> list[Chunk]:
         if self._one_topic is not None:
-            return [to_chunk(self._one_topic, messages, keys=keys)] if messages else []
+            return [to_chunk(self._one_topic, messages, keys=keys, times=times)] if messages else []
         by_topic: dict[TopicName, list[Message]] = {}
         for message in messages:
             by_topic.setdefault(_log_partition(message)[0], []).append(message)
-        return [to_chunk(topic, members, keys=keys) for topic, members in by_topic.items()]
+        return [to_chunk(topic, members, keys=keys, times=times) for topic, members in by_topic.items()]
 
     def hold(self, *, held: bool) -> None:
         """Stop or go on fetching what is assigned now or later; heartbeats and rebalances go on all the same.
@@ -221,8 +223,8 @@ def _log_partition(message: Message) -> LogPartition:
     return TopicName(message.topic() or ""), Partition(message.partition() or 0)
 
 
-def to_chunk(topic: TopicName, messages: list[Message], *, keys: bool) -> Chunk:
-    """Return messages of one topic as columns."""
+def to_chunk(topic: TopicName, messages: list[Message], *, keys: bool, times: bool = False) -> Chunk:
+    """Return messages of one topic as columns; `times` come only beside keys."""
     count = len(messages)
     chunk = Chunk(
         topic,
@@ -235,7 +237,11 @@ def to_chunk(topic: TopicName, messages: list[Message], *, keys: bool) -> Chunk:
     partitions, firsts = np.unique(chunk.partitions, return_index=True)
     firsts_ms = [max(0, messages[first].timestamp()[1]) for first in firsts.tolist()]
     first_ms = dict(zip(partitions.tolist(), firsts_ms, strict=True))
-    return replace(chunk, keys=list(map(Message.key, messages)), first_ms=first_ms)
+    chunk = replace(chunk, keys=list(map(Message.key, messages)), first_ms=first_ms)
+    if not times:
+        return chunk
+    taken_in = map(itemgetter(1), map(Message.timestamp, messages))
+    return replace(chunk, times_ms=np.fromiter(taken_in, dtype=np.int64, count=count))
 
 
 def translated(at: LogPartition, fault: KafkaError) -> K2Error:

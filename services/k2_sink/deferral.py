@@ -18,6 +18,8 @@ from k2_core.state import LedgerEntry
 from k2_core.types import Level, Offset, Symbol
 from k2_sink.protocol import LogPartition
 
+RAW_FROM: Final = Level.AGGRESSIVE
+"""From here on most of the log waits, for as long as it takes: too much to leave to the log's retention alone."""
 MAX_KEY_BYTES: Final = 64
 MAX_KEYS: Final = 4_096
 """Keys are written down in the state of every snapshot: what a producer puts there must not make it grow for ever."""
@@ -84,6 +86,11 @@ class Deferring:
     now_ms: int
 
     @property
+    def raw(self) -> bool:
+        """Whether records that wait are kept as they are, in a raw file."""
+        return self.level >= RAW_FROM
+
+    @property
     def reason(self) -> str:
         """Why records wait, for people."""
         waiting = [one.name.lower() for one in Priority if is_deferred(self.level, one)]
@@ -127,8 +134,8 @@ class Stretch:
         self.symbols.update(symbols)
         self.records += records
 
-    def entry(self, at: LogPartition) -> LedgerEntry:
-        """Return what it adds to the ledger."""
+    def entry(self, at: LogPartition, raw_file: str | None = None) -> LedgerEntry:
+        """Return what it adds to the ledger; `raw_file` is the batch's."""
         named = self.symbols.issubset(self.before)
         symbols = self.before if named else self.symbols
         return LedgerEntry(
@@ -141,4 +148,5 @@ class Stretch:
             records=self.records,
             since_ms=self.deferring.now_ms,
             oldest_ms=self.oldest_ms,
+            raw_file=raw_file if self.records and self.deferring.raw else None,
         )

@@ -1,22 +1,23 @@
-"""Reads ranges of the log again that a level deferred, and keeps what is owed of them until it can be committed.
+"""Reads again what a level deferred, and keeps what is owed until it can be committed.
 
-A thin reader beside the sink's own, without offsets of its own. What to read is said by `k2_sink.ledger`. Called by the
-sink's loop between its steps; what it holds may be dropped at any time, as the ledger in the table still has it.
+A thin reader of the log beside the sink's own, without offsets of its own. What to read is said by `k2_sink.ledger`,
+where by `k2_sink.owed`. Called by the sink's loop between its steps; what it holds may be dropped at any time, as the
+ledger in the table still has it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from k2_core.config import ServiceSettings
-from k2_core.errors import KafkaUnavailableError, StateError
+from k2_core.errors import KafkaUnavailableError, RawFileError, StateError
 from k2_core.intervals import Bools
 from k2_core.kafka import client_config
 from k2_core.state import LedgerEntry
@@ -33,6 +34,7 @@ PASSED_OVER_COST: Final = 0.1
 URGENT_SHARE: Final = 0.8
 """Of the log's retention: what is owed for longer is brought in even under load, before it is removed."""
 REST_S: Final = 1.0
+STUCK_REST_S: Final = 60.0
 COUNT_PATIENCE_S: Final = 30.0
 _COUNT_WAIT_S: Final = 0.5
 _BURST_S: Final = 1.0
@@ -55,6 +57,11 @@ class Taken:
     def done(self) -> bool:
         """Whether all of the entry was read."""
         return self.end >= self.entry.end
+
+    def restart(self) -> None:
+        """Forget what was read: it is to be read from elsewhere."""
+        self.end, self.records = self.entry.start, 0
+        self.chunks.clear()
 
     def add(self, owed: Chunk) -> None:
         """Keep what is owed of what was read."""
@@ -188,6 +195,19 @@ class Limits:
         return max(CHUNK_RECORDS, min(self.commit_records, int(self.records_per_s * interval_s)))
 
 
+class Reader(Protocol):
+    """Reads one ledger entry at a time: `RangeReader` from the log, `k2_sink.owed.OwedReader` from where it is best."""
+
+    def begin(self, taken: Taken) -> None:
+        """Go where an entry was read to."""
+
+    def read(self, taken: Taken, max_records: int) -> tuple[int, int]:
+        """Read on, and return how many records that brought, and how many others were passed over."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
 class Drain:
     """Gathers what is owed, at a bounded rate, until there is enough for a commit.
 
@@ -200,7 +220,7 @@ class Drain:
 
     def __init__(
         self,
-        open_reader: Callable[[], RangeReader],
+        open_reader: Callable[[], Reader],
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
         utc_s: Callable[[], float] = time.time,
@@ -212,10 +232,21 @@ class Drain:
         self._budget = 0.0
         self._budget_at = clock()
         self._rest_until = clock()
-        self._reader: RangeReader | None = None
+        self._reader: Reader | None = None
         self._begun_at = 0.0
         self._reading: Taken | None = None
         self._taken: list[Taken] = []
+        self._stuck: dict[tuple[object, ...], tuple[float, str]] = {}
+
+    @property
+    def trouble(self) -> str | None:
+        """What cannot be brought in although it is owed, or None; the rest goes on."""
+        return next((said for _, said in self._stuck.values()), None)
+
+    def due(self, owed: Iterable[LedgerEntry], level: Level) -> list[LedgerEntry]:
+        """Return what is to be brought in now and can be; see `ledger.to_drain`."""
+        entries = to_drain(owed, level, self._limits.urgent_before_ms(int(self._utc_s() * 1000)))
+        return [one for one in entries if self._stuck.get(_place(one), (0.0, ""))[0] <= self._clock()]
 
     def step(self, owed: Sequence[LedgerEntry], level: Level, interval_s: float) -> list[Taken]:
         """Read on for a moment, without waiting.
@@ -234,7 +265,9 @@ class Drain:
         """
         if self._clock() < self._rest_until:
             return []
-        entries = to_drain(owed, level, self._limits.urgent_before_ms(int(self._utc_s() * 1000)))
+        places = set(map(_place, owed))
+        self._stuck = {place: said for place, said in self._stuck.items() if place in places}
+        entries = self.due(owed, level)
         if not entries:
             self.close()
             return []
@@ -243,12 +276,22 @@ class Drain:
         current = self._current(entries)
         room = min(self._allowed(), in_hand - self._records)
         if current is not None and room > 0 and self._reader is not None:
-            brought, passed_over = self._reader.read(current, room)
+            try:
+                brought, passed_over = self._reader.read(current, room)
+            except RawFileError as error:
+                self._put_aside(current.entry, error)
+                return []
             self._budget -= brought + PASSED_OVER_COST * passed_over
         exhausted = len(self._taken) == len(entries) and self._taken[-1].done
         if exhausted or self._records >= in_hand or self._clock() - self._begun_at >= interval_s:
             return [one for one in self._taken if one.end > one.entry.start]
         return []
+
+    def _put_aside(self, entry: LedgerEntry, error: RawFileError) -> None:
+        """Go on with the rest, and look again later: somebody may have put the file back."""
+        _log.error("drain: stays owed, nothing has it", extra={"error": str(error), "retry_s": STUCK_REST_S})
+        self._stuck[_place(entry)] = (self._clock() + STUCK_REST_S, str(error))
+        self.drop()
 
     @property
     def _records(self) -> int:
@@ -301,6 +344,10 @@ class Drain:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def _place(entry: LedgerEntry) -> tuple[object, ...]:
+    return entry.topic, entry.partition, entry.start
 
 
 def _identity(entry: LedgerEntry) -> tuple[object, ...]:

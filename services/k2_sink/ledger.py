@@ -69,6 +69,8 @@ def _joined(before: LedgerEntry, after: LedgerEntry, own_from: Offset | None) ->
     """Return both as one entry, or None if it might name a key of which one part has records in the table."""
     if before.end != after.start or before.level != after.level:
         return None
+    if after.records and (before.raw_file is None) != (after.raw_file is None):
+        return None  # the one has to be brought in before the log's retention, the other has not
     ours = own_from is not None and before.start >= own_from
     if before.symbols != after.symbols and not ours:
         return None
@@ -77,6 +79,7 @@ def _joined(before: LedgerEntry, after: LedgerEntry, own_from: Offset | None) ->
         end=after.end,
         symbols=tuple(sorted({*before.symbols, *after.symbols})),
         records=before.records + after.records,
+        raw_file=after.raw_file or before.raw_file,  # the later one leads to the earlier one
     )
 
 
@@ -93,14 +96,16 @@ def to_drain(owed: Iterable[LedgerEntry], level: Level, urgent_before_ms: Mappin
     Args:
         owed: The entries of the partitions that are owned, those of each partition in the order of the log.
         level: The present one. CIRCUIT_BREAK drains nothing, as it takes nothing in.
-        urgent_before_ms: By topic, in UTC milliseconds: what is older would soon be removed by the log's retention.
+        urgent_before_ms: By topic, in UTC milliseconds: what is older would soon be removed by the log's retention,
+            unless a raw file has it.
     """
     if level is Level.CIRCUIT_BREAK:
         return []
     newest: dict[tuple[TopicName, Partition], int] = {}
     ages: list[tuple[int, LedgerEntry]] = []
     for entry in owed:
-        if level <= DRAINS_UP_TO or entry.oldest_ms < urgent_before_ms.get(entry.topic, 0):
+        urgent = entry.raw_file is None and entry.oldest_ms < urgent_before_ms.get(entry.topic, 0)
+        if level <= DRAINS_UP_TO or urgent:
             # Producers set times: what is later in a partition never counts as older.
             newest[_partition(entry)] = max(entry.oldest_ms, newest.get(_partition(entry), 0))
             ages.append((newest[_partition(entry)], entry))

@@ -266,9 +266,9 @@ def starting_positions(
 
 
 def _require_owed(state: CommitState, at: LogPartition, log_start: Offset) -> None:
-    """Refuse a log that has lost something which a level deferred."""
+    """Refuse a log that has lost something which a level deferred, and which is nowhere else."""
     for entry in state.deferred(*at):
-        if entry.start < log_start:
+        if entry.start < log_start and entry.raw_file is None:
             raise StateError(
                 f"topic {at[0]} partition {at[1]}: found a log from {log_start}, expected it to hold offsets "
                 f"[{entry.start}, {entry.end}) of which {entry.records} records are owed to the table. "

@@ -18,11 +18,11 @@ from threading import Event
 from typing import Final
 
 import pyarrow.compute as pc
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2_core.codec import BatchDecoder
 from k2_core.errors import RetryableError, SetupError
+from k2_core.raw_files import RawFiles
 from k2_core.records import TRADES
 from k2_core.state import owed_records
 from k2_core.types import Level, Offset
@@ -33,13 +33,14 @@ from k2_sink.deadletters import DeadLetterProducer
 from k2_sink.deadline import Deadline
 from k2_sink.dedup import SeenIds
 from k2_sink.deferral import Deferring, KeyClasses, defers_by_key
-from k2_sink.drain import Drain, Limits, RangeReader, Taken
+from k2_sink.drain import Taken
 from k2_sink.history import find_rows, held_ids
 from k2_sink.interval import CommitInterval
-from k2_sink.landing import Landing
-from k2_sink.ledger import to_drain
+from k2_sink.landing import Landing, Written
+from k2_sink.owed import open_drain
 from k2_sink.parts import Parts
 from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, repayment, starting_positions
+from k2_sink.raw_sweep import RawSweep
 from k2_sink.signals import CommitSignals
 from k2_sink.source import Source
 
@@ -81,9 +82,10 @@ class Sink:
         self._source = Source.open(parts.admin, parts.pipeline.trades_topics())
         self._topic_ids, self._level = self._source.topic_ids, Level.NORMAL
         self._classes = KeyClasses(parts.priorities)
-        limits = Limits(parts.drain_records_per_s, self._spec.commit_records, self._source.retention_ms)
-        self._drain = Drain(partial(RangeReader, parts.settings, parts.pipeline.sink_group), limits, clock, utc_s)
-        self._landing = Landing(parts.writer, self._spec.compression_level, parts.metrics, parts.heart)
+        raw = RawFiles(parts.writer.table.io, parts.writer.table.location())
+        self.drain = open_drain(parts, self._source, raw, clock, utc_s)
+        self._sweep = RawSweep(parts.writer, raw, clock, utc_s)
+        self._landing = Landing(parts.writer, raw, self._spec.compression_level, parts.metrics, parts.heart, utc_s)
         self._decoder = BatchDecoder(TRADES, parts.schemas.by_id)
         self._dead_letters = DeadLetterProducer(parts.settings)
         self._seen = SeenIds()
@@ -109,7 +111,7 @@ class Sink:
                     break
             self._read_to_end()
         finally:
-            self._drain.close()
+            self.drain.close()
             self._reader.close()
             self._signals.flush(LAST_SIGNAL_S)
 
@@ -146,9 +148,9 @@ class Sink:
     def _step(self, stop: Event | Deadline) -> None:
         self._parts.heart.beat()
         deferring = self._act_on(self._parts.level())
-        room = self._spec.commit_records - self._batch.rows
+        room, raw = self._spec.commit_records - self._batch.held, deferring is not None and deferring.raw
         with self._parts.metrics.stage("consume"):
-            read = self._reader.read(room, READ_TIMEOUT_S, keys=deferring is not None)
+            read = self._reader.read(room, READ_TIMEOUT_S, keys=deferring is not None, times=raw)
         for chunk in read.chunks:
             before = self._batch.deferred
             self._add(self._batch, chunk, deferring)
@@ -160,7 +162,7 @@ class Sink:
         self._interval.note(empty=self._batch.empty)
         self._tell()
         self._parts.metrics.show(self._batch, self._reader.known_ends(self._batch.positions()), self._now_ms())
-        if self._interval.due(self._batch.rows):
+        if self._interval.due(self._batch.held):
             self._commit(stop)
         elif self._interval.idle:
             self._look_for_recovery()
@@ -172,8 +174,8 @@ class Sink:
 
     def _add(self, batch: Batch, chunk: Chunk, deferring: Deferring | None = None) -> None:
         with self._parts.metrics.stage("decode"):
-            topic_id = self._topic_ids[chunk.topic]
-            letters = batch.add(chunk, self._decoder, topic_id, partial(find_rows, self._table), deferring)
+            find, topic_id = partial(find_rows, self._table), self._topic_ids[chunk.topic]
+            letters = batch.add(chunk, self._decoder, topic_id, find, deferring)
         self._dead_letters.send(letters)
         for letter in letters:
             self._parts.metrics.dead_letters.labels(letter.reason).inc()
@@ -184,32 +186,33 @@ class Sink:
         No batch is in hand at the commit: ids that are on their way would not be in the table to be compared with.
         """
         try:
-            drained = self._drain.step(self._batch.ledger(), self._level, self._interval.seconds)
+            drained = self.drain.step(self._batch.ledger(), self._level, self._interval.seconds)
             if drained and self._batch.empty:
                 self._pay(drained)
+            self._sweep.step(self._level)
         except RetryableError as error:
             _log.error("drain: will be tried again", extra={"error": str(error)})
-            self._drain.rest()
+            self.drain.rest()
 
     def _pay(self, drained: Sequence[Taken]) -> None:
         self._parts.heart.beat()
         batch_id, batch = uuid.uuid4().hex, Batch(TRADES, self._seen)
-        files: list[DataFile] = []
+        files: Written | None = None
         try:
             for one in drained:
                 batch.begin_at((one.entry.topic, one.entry.partition), one.entry.start)
                 for chunk in one.chunks:
                     self._add(batch, chunk)
-            files = self._landing.write(batch.table(), batch_id)
+            files = self._landing.write(batch, batch_id)
             self._dead_letters.flush()
             claim = repayment(self._claim(self._batch, batch_id), batch.spans(), [one.paid() for one in drained])
             with self._parts.metrics.stage("commit"):
-                verdict = self._parts.writer.commit(claim, files)
+                verdict = self._parts.writer.commit(claim, files.data)
         except RetryableError:
             self._landing.remove(files, batch_id)
             self._begin(self._batch)
             raise
-        self._drain.drop()
+        self.drain.drop()
         if isinstance(verdict, Committed):
             self._parts.metrics.drained.inc(sum(one.records for one in drained))
             self._landed("drained", batch, verdict)
@@ -225,11 +228,11 @@ class Sink:
             self._look_at = now + max(IDLE_LOOK_S, self._interval.seconds)
             epoch = self._parts.writer.load()[1].epoch
             if epoch != self._epoch:
-                self._dropped(Fenced(epoch), "", [])
+                self._dropped(Fenced(epoch), "", None)
 
     def _at_end(self) -> bool:
         positions = self._batch.positions()
-        if not positions or to_drain(self._batch.ledger(), self._level, {}):
+        if not positions or self.drain.due(self._batch.ledger(), self._level):
             return False
         return not self._batch.before(self._source.stable_ends(positions))
 
@@ -252,13 +255,12 @@ class Sink:
     def _commit(self, stop: Event | Deadline) -> None:
         """Commit the batch, trying for as long as it takes; a stop gives it up unless it is about to be in."""
         backoff_s = 0.25
-        files: list[DataFile] | None = None
+        files: Written | None = None
         batch_id = uuid.uuid4().hex
         while not self._batch.empty:
             self._parts.heart.beat()
             try:
-                if files is None:
-                    files = self._landing.write(self._batch.table(), batch_id)
+                files = self._landing.write(self._batch, batch_id, files)
                 self._dead_letters.flush()
                 self._finish(batch_id, files)
             except RetryableError as error:
@@ -281,10 +283,10 @@ class Sink:
             stop.wait(min(left_s, OFFSETS_EVERY_S))
         return stop.is_set()
 
-    def _finish(self, batch_id: str, files: list[DataFile]) -> None:
+    def _finish(self, batch_id: str, files: Written) -> None:
         started = self._clock()
         with self._parts.metrics.stage("commit"):
-            verdict = self._parts.writer.commit(self._claim(self._batch, batch_id), files)
+            verdict = self._parts.writer.commit(self._claim(self._batch, batch_id), files.data)
         commit_s = self._parts.telling.commit_s = self._clock() - started
         self._parts.metrics.commit_seconds.observe(commit_s)
         if isinstance(verdict, Committed):
@@ -299,8 +301,7 @@ class Sink:
         return Claim(self._cluster_id, ids, spans, batch_id, self._epoch)
 
     def _committed(self, verdict: Committed, commit_s: float) -> None:
-        batch = self._batch
-        self._landed("committed", batch, verdict, commit_s=round(commit_s, 4))
+        self._landed("committed", batch := self._batch, verdict, commit_s=round(commit_s, 4))
         self._parts.metrics.deferred.inc(batch.deferred)
         if (newest := pc.max(batch.table().column("event_time")).as_py()) is not None:
             self._parts.metrics.newest.set(newest.timestamp())
@@ -317,7 +318,7 @@ class Sink:
         metrics.duplicates.inc(sum(span.duplicates for span in batch.spans().values()))
         _log.info(outcome, extra={"rows": batch.rows, "owed": owed_records(verdict.state.open_ledger), **said})
 
-    def _dropped(self, verdict: Superseded | Fenced, batch_id: str, files: list[DataFile]) -> None:
+    def _dropped(self, verdict: Superseded | Fenced, batch_id: str, files: Written | None) -> None:
         """Another writer, or a person, has changed the table under the batch: read on from where it stands now."""
         recovered = isinstance(verdict, Fenced)
         self._parts.metrics.commits.labels("fenced" if recovered else "superseded").inc()

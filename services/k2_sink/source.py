@@ -47,6 +47,10 @@ class Source:
             starts |= {(topic, at): start for at, start in self.admin.log_starts(topic, numbers).items()}
         return starts
 
+    def log_start(self, at: LogPartition) -> Offset:
+        """Return the first offset that one partition still has."""
+        return self.log_starts([at])[at]
+
     def stable_ends(self, partitions: Iterable[LogPartition]) -> dict[LogPartition, Offset]:
         """Return each partition's last stable offset."""
         ends: dict[LogPartition, Offset] = {}

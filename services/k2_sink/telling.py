@@ -60,11 +60,13 @@ class Telling:
             level: At which the sink works.
             owed: Open ledger entries of its partitions.
         """
-        entries = list(owed)
-        oldest_ms = min((entry.oldest_ms for entry in entries), default=None)
+        entries, now = list(owed), self.now()
+        in_danger = [entry.oldest_ms for entry in entries if entry.raw_file is None]
+        # What raw files hold does not leave with the log: of such alone, nothing grows old.
+        oldest_ms = min(in_danger, default=int(now.timestamp() * 1000) if entries else None)
         return SinkReport(
             sink=self.name,
-            at=self.now(),
+            at=now,
             level=level,
             own_level=self.own_level(),
             accepted=self.accepted,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from k2_core.raw_files import RawFiles
 from k2_core.state import Loss
 from k2_core.types import Offset, Partition
 from k2_sink.commit import Recovery, recover
@@ -135,3 +137,46 @@ def test_of_what_was_deferred_what_retention_took_is_lost_and_the_rest_comes_in(
     assert work.rows().keys() == {trade["message_id"] for trade in trades} - gone
     work.balanced()
     assert work.command("adopt-topic", work.topic, "--yes").out == "nothing is lost: nothing to do\n"
+
+
+def test_what_raw_files_hold_is_not_lost_with_the_log_and_what_they_lack_is(work: Recovered) -> None:
+    work.priorities = {"S1USDT": "critical"}
+    work.partitions = 1
+    work.set_level(3)
+    trades = make_trades(300, symbols=("S0USDT", "S1USDT"), seed=59)
+    commit(work, trades)
+    owed = {trade["message_id"] for trade in trades if trade["symbol"] == "S0USDT"}
+    work.trim(0, 300)
+    assert work.command("adopt-topic", work.topic, "--yes").out == "nothing is lost: nothing to do\n"
+    files = RawFiles(work.table.io, work.table.location())
+    for name in files.names():
+        Path(files.path(name).removeprefix("file://")).rename(work.folder / name)
+    assert (
+        work.command("adopt-topic", work.topic, "--dry-run", "--json").document["does"][0].startswith("record as lost")
+    )
+    for name in (path.name for path in work.folder.glob("*.raw")):
+        (work.folder / name).rename(files.path(name).removeprefix("file://"))
+    work.set_level(0)
+    work.run_to_end()
+    assert owed < work.rows().keys() == {trade["message_id"] for trade in trades}
+    work.balanced()
+
+
+def test_what_nothing_has_any_more_can_be_accepted_as_lost(work: Recovered) -> None:
+    work.priorities = {"S1USDT": "critical"}
+    work.partitions = 1
+    work.set_level(3)
+    trades = make_trades(200, symbols=("S0USDT", "S1USDT"), seed=60)
+    commit(work, trades)
+    files = RawFiles(work.table.io, work.table.location())
+    for name in files.names():
+        files.delete(name)
+    work.trim(0, 200)
+    assert work.command("adopt-topic", work.topic, "--yes").code == 0
+    assert work.state.open_ledger == ()
+    owed = sum(trade["symbol"] == "S0USDT" for trade in trades)
+    assert work.state.topics[work.topic].partitions[Partition(0)].lost == owed
+    work.set_level(0)
+    work.run_to_end()
+    assert work.rows().keys() == {trade["message_id"] for trade in trades if trade["symbol"] == "S1USDT"}
+    work.balanced()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from k2_cli.audit import _document, _print, _ranges
 from k2_cli.completeness import Books, PartitionAccount, SymbolDay
+from k2_core.raw_files import RawFiles, Section, raw_rows
 from k2_core.state import CommitState, LedgerEntry, Loss, PartitionState
 from k2_core.types import Offset, Partition
 from support.cli import TOPIC, TOPIC_ID, Lake, k2
@@ -121,6 +124,30 @@ def test_what_is_owed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
             "oldest_ms": 0,
         }
     ]
+
+
+def test_the_raw_file_of_what_is_owed_is_named_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = RawFiles(PyArrowFileIO(), f"file://{tmp_path}/trades")
+    rows = raw_rows(partition=[3] * 4, offset=range(2, 6), timestamp_ms=[0] * 4, key=[b"BNBUSDT"] * 4, value=[b"v"] * 4)
+    section = Section(TOPIC, Partition(3), Offset(2), Offset(6), 4)
+    name = files.write({TOPIC: rows}, [section], 1_764_088_369_000)
+    at = (TOPIC, Partition(3), Offset(2), Offset(6))
+    entry = LedgerEntry(*at, ("BNBUSDT",), 3, "level 3 defers low", 4, raw_file=name)
+    state = CommitState("cluster", open_ledger=(entry,))
+
+    def told() -> tuple[dict[str, Any], str]:
+        _print([], Books((), 0), state, files, complete=False)
+        document: dict[str, Any] = _document([], Books((), 0), state, files)
+        return document["open_ledger"][0], capsys.readouterr().out
+
+    document, text = told()
+    assert (document["raw_file"], document["raw_problem"]) == (files.path(name), None)
+    assert f"level 3 defers low, kept in raw file {files.path(name)}\n" in text
+    assert "while the log" not in text
+    Path(files.path(name).removeprefix("file://")).write_bytes(b"damaged")
+    document, text = told()
+    assert "found it damaged" in document["raw_problem"]
+    assert f"while the log has the range it is read there: {document['raw_problem']}\n" in text
 
 
 def test_many_ranges_are_cut_short_for_people() -> None:

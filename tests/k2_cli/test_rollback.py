@@ -71,6 +71,26 @@ def test_where_the_log_does_not_reach_back_the_sink_names_the_next_command(work:
     work.balanced()
 
 
+@pytest.mark.kafka
+def test_what_the_older_snapshot_owed_comes_back_from_raw_files(work: Recovered) -> None:
+    work.priorities = {"S1USDT": "critical"}
+    work.partitions = 1
+    trades = make_trades(200, symbols=("S0USDT", "S1USDT"), seed=45)
+    work.set_level(3)
+    [owing] = work.commit(trades)
+    owed = work.owed()
+    assert owed == sum(trade["symbol"] == "S0USDT" for trade in trades)
+    work.trim(0, 200)
+    work.set_level(0)
+    work.run_to_end()
+    assert work.rows().keys() == {trade["message_id"] for trade in trades}
+    assert work.command("rollback", "--to", owing.snapshot_id, "--yes").code == 0
+    assert (work.owed(), len(work.rows())) == (owed, 200 - owed)
+    work.run_to_end()
+    assert work.rows().keys() == {trade["message_id"] for trade in trades}
+    work.balanced()
+
+
 def commits(lake: Lake) -> list[int]:
     for ids in ([10, 11], [12], [13, 14]):
         lake.commit(ids)

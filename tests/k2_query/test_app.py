@@ -298,6 +298,50 @@ def test_what_the_ledger_owes_is_read_from_the_log(world: World, api: Api) -> No
     assert other["meta"]["complete"]
 
 
+def test_what_the_log_no_longer_has_is_read_from_raw_files(world: World, api: Api) -> None:
+    placed = world.produce(make_records("BTCUSDT", 1, 30, BASE))
+    entry = LedgerEntry(world.topic, placed[-1].partition, Offset(10), Offset(30), ("BTCUSDT",), 3, "load", 20)
+    first = world.defer(placed[10:20], entry)
+    entry = world.defer(placed[20:], entry, first.raw_file)
+    commit(world, api, deferred=[entry])
+    world.produce(make_records("BTCUSDT", 31, 5, BASE + timedelta(seconds=1)))
+    world.trim(entry.partition, 25)
+    wait_until(lambda: api.get("/v1/trades", symbol="BTCUSDT")["meta"]["rows"]["ledger"] == 20, "the log's start")
+
+    body = api.get("/v1/trades", symbol="BTCUSDT")
+
+    assert [row["sequence"] for row in body["data"]] == list(range(1, 36))
+    assert body["meta"]["rows"] == {"lake": 10, "tail": 5, "ledger": 20}
+    assert body["meta"]["complete"]
+    assert api.get("/v1/trades", symbol="ETHUSDT")["meta"]["complete"]
+
+
+def test_a_raw_file_that_is_gone_makes_an_answer_incomplete_and_is_named(world: World, api: Api) -> None:
+    placed = world.produce(make_records("BTCUSDT", 1, 30, BASE))
+    entry = LedgerEntry(world.topic, placed[-1].partition, Offset(10), Offset(30), ("BTCUSDT",), 3, "load", 20)
+    entry = world.defer(placed[10:], entry)
+    commit(world, api, deferred=[entry])
+    [path] = world.folder.rglob("*.raw/*.raw")
+    path.unlink()
+    assert api.get("/v1/trades", symbol="BTCUSDT")["meta"]["complete"]  # the log still has it
+    world.trim(entry.partition, 30)
+    wait_until(lambda: not api.get("/v1/trades", symbol="BTCUSDT")["meta"]["complete"], "the log's start")
+
+    body = api.get("/v1/trades", symbol="BTCUSDT")
+
+    assert [row["sequence"] for row in body["data"]] == list(range(1, 11))
+    assert body["meta"]["incomplete_ranges"] == [
+        {
+            "topic": world.topic,
+            "partition": entry.partition,
+            "start": 10,
+            "end": 30,
+            "reason": "raw_file_not_read",
+        }
+    ]
+    assert any(path.name in warning for warning in body["meta"]["warnings"])
+
+
 def test_what_the_codec_refuses_is_skipped_as_the_sink_does(world: World, api: Api) -> None:
     good = make_records("BTCUSDT", 1, 3, BASE)
     world.produce(good[:1])

@@ -78,11 +78,13 @@ def test_an_unknown_partition_is_owed_from_where_the_log_began_before_the_snapsh
     [
         (log_of(), None, [span(P0, 10, 30)], []),
         (log_of(starts=(15, 0)), None, [span(P0, 15, 30)], [gap(P0, 10, 15, boundary.LOST)]),
-        (log_of(starts=(15, 0)), "s3://raw", [span(P0, 15, 30)], [gap(P0, 10, 15, boundary.RAW_FILE)]),
+        (log_of(), "raw", [span(P0, 10, 30)], []),
+        (log_of(starts=(15, 0)), "raw", [span(P0, 10, 30)], []),
+        (log_of(starts=(35, 0)), "raw", [span(P0, 10, 30)], []),
         (log_of(starts=(35, 0)), None, [], [gap(P0, 10, 30, boundary.LOST)]),
         (log_of(topic_id="other"), None, [], [gap(P0, 10, 30, boundary.RECREATED)]),
     ],
-    ids=["whole", "half-gone", "half-in-a-file", "gone", "recreated"],
+    ids=["whole", "half-gone", "whole-twice", "half-in-a-file", "in-a-file", "gone", "recreated"],
 )
 def test_what_the_ledger_owes(
     log: LogBounds, raw_file: str | None, readable: list[LogRange], missing: list[Missing]
@@ -91,6 +93,8 @@ def test_what_the_ledger_owes(
     plan = make_plan(state_of(40, 50, ledger=(entry,)), log, [TOPIC])
     assert [owed.range for owed in plan.ledger] == readable
     assert all(owed.symbols == ("ETHUSDT",) for owed in plan.ledger)
+    from_files = raw_file is not None and log.topics[TOPIC].starts[Partition(0)] > 10
+    assert all((owed.raw == entry) if from_files else (owed.raw is None) for owed in plan.ledger)
     assert [one for one in plan.missing if one.at == P0] == missing
 
 

@@ -12,6 +12,7 @@ import pytest
 from k2_core.codec import BatchDecoder
 from k2_core.errors import StorageUnavailableError
 from k2_core.policy.classes import Priority
+from k2_core.raw_files import Section
 from k2_core.records import TRADES
 from k2_core.schemas import PackagedSchemas
 from k2_core.state import CommitState, LedgerEntry
@@ -249,3 +250,40 @@ def test_the_next_batch_goes_on_with_the_entry_that_this_one_left() -> None:
     again = following.restarted({at})
     assert span(again) == Span(Offset(4), Offset(4), ledger=left)
     assert following.restarted(set()).positions() == {}
+
+
+def test_at_level_three_the_bytes_of_what_waits_are_kept_for_a_raw_file() -> None:
+    trades = make_trades(20, symbols=("BTCUSDT", "ETHUSDT"), seed=19)
+    batch = new_batch(p0=100)
+    defer(batch, trades, 100)
+    waiting = [(100 + at, encode(trade)) for at, trade in enumerate(trades) if trade["symbol"] == "ETHUSDT"]
+    rows = batch.raw()[TOPIC]
+    assert list(zip(rows.column("offset").to_pylist(), rows.column("value").to_pylist(), strict=True)) == waiting
+    assert rows.column("key").to_pylist() == [b"ETHUSDT"] * len(waiting)
+    assert rows.column("partition").to_pylist() == [0] * len(waiting)
+    assert rows.column("timestamp_ms").to_pylist() == [-1] * len(waiting)
+    assert batch.sections() == [Section(TOPIC, Partition(0), Offset(100), Offset(120), len(waiting))]
+    assert (batch.held, batch.rows) == (20, 20 - len(waiting))
+    batch.raw_file = "raw"
+    (owed,) = span(batch).deferred
+    assert owed.raw_file == "raw"
+    following = batch.following(CommitState("cluster", open_ledger=(owed,)))
+    assert (following.held, following.raw(), following.sections(), following.raw_file) == (0, {}, [], None)
+    defer(following, make_trades(2, symbols=("ETHUSDT",), seed=18), 120)
+    assert following.sections() == [Section(TOPIC, Partition(0), Offset(120), Offset(122), 2, previous="raw")]
+
+
+def test_at_level_two_and_where_nothing_waits_no_bytes_are_kept() -> None:
+    graceful = Deferring(Level.GRACEFUL, KeyClasses({Symbol("ETHUSDT"): Priority.LOW}), 1_000)
+    batch = new_batch()
+    defer(batch, make_trades(5, symbols=("ETHUSDT",), seed=20), deferring=graceful)
+    defer(batch, make_trades(5, symbols=("BTCUSDT",), seed=21), 5)
+    assert (batch.deferred, batch.held, batch.raw(), batch.sections()) == (5, 5, {}, [])
+
+
+def test_times_stay_with_their_values() -> None:
+    times = np.array([10, 20, 30], dtype=np.int64)
+    whole = replace(chunk([b"a", b"b", b"c"]), keys=[b"A", b"B", b"C"], times_ms=times)
+    part = whole.where(np.array([True, False, True]))
+    assert part.times_ms is not None
+    assert (part.times_ms.tolist(), part.values, part.keys) == ([10, 30], [b"a", b"c"], [b"A", b"C"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.errors import K2Error, KafkaUnavailableError, SetupError, StateError
 from k2_core.types import Offset, Partition, TopicName
+from k2_sink.batch import Chunk
 from k2_sink.consumer import LogReader, Ownership, translated
 from k2_sink.protocol import LogPartition
 from k2_sink.settings import SinkSettings
@@ -76,6 +78,35 @@ def test_values_come_with_their_positions_and_ends_are_told(kafka: LocalKafka, t
         for partition in (0, 1)
     }
     assert ends == {(topic, 0): 5, (topic, 1): 5}
+
+
+def test_keys_and_times_come_only_where_they_are_asked_for(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
+    topic = TopicName(topic_factory(partitions=1))
+    before_ms = int(time.time() * 1000)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "enable.idempotence": True})
+    for number in range(6):
+        producer.produce(topic, b"%d" % number, key=b"K%d" % number, timestamp=before_ms + number)
+    assert producer.flush(30) == 0
+
+    def chunk(*, keys: bool, times: bool) -> list[Chunk]:
+        found: list[Chunk] = []
+
+        def read(reader: LogReader) -> list[Chunk]:
+            found.extend(reader.read(10, 0.1, keys=keys, times=times).chunks)
+            return found
+
+        with reading(kafka, topic) as reader:
+            wait_until(lambda: read(reader), "a chunk")
+        return found
+
+    for keys, times in ((False, False), (True, False), (True, True)):
+        found = chunk(keys=keys, times=times)
+        assert (found[0].keys is not None, found[0].times_ms is not None) == (keys, times)
+        if keys:
+            assert found[0].first_ms == {0: before_ms}
+        if found[0].times_ms is not None:
+            assert found[0].times_ms.tolist() == [before_ms + number for number in range(len(found[0].values))]
+            assert found[0].keys == [b"K%d" % number for number in range(len(found[0].values))]
 
 
 def test_several_topics_come_apart(kafka: LocalKafka, topic_factory: TopicFactory) -> None:

@@ -73,3 +73,14 @@ def test_a_stretch_names_what_waits_or_all_that_the_entry_before_it_names() -> N
     stretch.before = frozenset({"A"})
     assert stretch.entry(AT).symbols == ("A", "B")
     assert deferring(Level.AGGRESSIVE).reason == "level 3 defers low and normal"
+
+
+def test_a_raw_file_is_named_from_level_three_on_where_something_waits() -> None:
+    assert [level for level in (Level.GRACEFUL, Level.AGGRESSIVE) if deferring(level).raw] == [Level.AGGRESSIVE]
+    for level, named in ((Level.GRACEFUL, None), (Level.AGGRESSIVE, "raw")):
+        stretch = Stretch(Offset(5), Offset(5), deferring(level), 77)
+        stretch.add(Offset(8), [], 0)
+        assert stretch.entry(AT, "raw").raw_file is None
+        stretch.add(Offset(9), ["B"], 1)
+        assert stretch.entry(AT, "raw").raw_file == named
+        assert stretch.entry(AT).raw_file is None

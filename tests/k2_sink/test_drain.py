@@ -31,7 +31,8 @@ class Log:
     opened: list[RangeReader] = field(default_factory=list)
 
     def fill(self, count: int) -> None:
-        producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "linger.ms": 5})
+        config = {"bootstrap.servers": self.kafka.bootstrap_servers, "linger.ms": 5, "enable.idempotence": True}
+        producer = Producer(config)  # else the first records of a new topic may come behind later ones
         for number in range(2 * count):
             value, partition = number // 2, number % 2
             producer.produce(self.topic, value=b"%d" % value, key=KEYS[value % 3], partition=partition)

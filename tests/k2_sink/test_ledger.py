@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from k2_core.state import LedgerEntry
@@ -49,6 +51,20 @@ def test_a_stretch_without_records_lengthens_an_entry_and_makes_none() -> None:
     assert with_deferred([], [nothing], None) == ()
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "second"), ("first", None)])
+def test_what_only_the_log_holds_stays_apart_from_what_raw_files_hold(before: str | None, after: str | None) -> None:
+    one, other = replace(owed(0, 10, "A"), raw_file=before), replace(owed(10, 20, "A"), raw_file=after)
+    assert with_deferred([one], [other], Offset(0)) == (one, other)
+
+
+def test_the_newest_raw_file_is_named_and_a_stretch_without_records_changes_nothing() -> None:
+    one, other = replace(owed(0, 10, "A"), raw_file="first"), replace(owed(10, 20, "A"), raw_file="second")
+    assert with_deferred([one], [other], None) == (replace(owed(0, 20, "A", records=2), raw_file="second"),)
+    nothing = owed(10, 20, "A", records=0)
+    assert with_deferred([one], [nothing], None) == (replace(owed(0, 20, "A"), raw_file="first"),)
+    assert without_paid([one], [Paid(one, Offset(5), 0)]) == (replace(owed(5, 10, "A"), raw_file="first"),)
+
+
 def test_what_is_paid_is_gone_and_the_rest_is_left() -> None:
     first, second = owed(0, 10, "A", records=4), owed(20, 30, "A", records=4, oldest_ms=5)
     paid = [Paid(first, Offset(10), 4), Paid(second, Offset(25), 3, oldest_ms=9)]
@@ -67,3 +83,6 @@ def test_under_load_only_what_would_leave_the_log_is_drained(level: Level) -> No
     found = to_drain([early, late], level, {TOPIC: 50})
     expected = {Level.NORMAL: [early, late], Level.SOFT: [early, late], Level.CIRCUIT_BREAK: []}
     assert found == expected.get(level, [early])
+    kept = replace(early, raw_file="raw")
+    urgent: list[LedgerEntry] = []
+    assert to_drain([kept], level, {TOPIC: 50}) == ([kept] if level <= Level.SOFT else urgent)

@@ -278,3 +278,5 @@ def test_a_log_that_lost_something_owed_is_refused_with_the_way_out() -> None:
     with pytest.raises(StateError, match=rf"\[2, 6\) of which 3 records are owed.*`k2 adopt-topic {TOPIC}`"):
         starting_positions(lost, {TOPIC: TOPIC_ID}, starts, ends)
     assert starting_positions(lost, {TOPIC: TOPIC_ID}, {at(0): Offset(2)}, ends) == {at(0): 9}
+    kept = replace(lost, open_ledger=(replace(lost.open_ledger[0], raw_file="raw"),))
+    assert starting_positions(kept, {TOPIC: TOPIC_ID}, starts, ends) == {at(0): 9}

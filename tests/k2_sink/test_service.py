@@ -129,7 +129,7 @@ def test_its_figures_and_its_health_are_served(work: SinkWorkspace) -> None:
     assert sink.metric("k2_sink_owned_partitions") == work.partitions
     assert sink.metric("k2_degradation_level") == 0
     wait_until(lambda: sink.metric("k2_sink_unread_lag_records") == 0, "no lag")
-    assert sink.get("/health").json() == {"status": "ok", "checks": {"commit": "ok"}}
+    assert sink.get("/health").json() == {"status": "ok", "checks": {"commit": "ok", "owed": "ok"}}
     assert sink.terminate() == 0
 
 

@@ -46,6 +46,14 @@ def test_what_is_owed_and_since_when() -> None:
     assert (found.deferred, found.oldest_deferred_at) == (32, OLDEST)
 
 
+def test_what_raw_files_hold_does_not_grow_old() -> None:
+    kept = replace(ENTRY, raw_file="raw", oldest_ms=1)
+    for owed, oldest in (([kept, ENTRY], OLDEST), ([kept], AT), ([], None)):
+        found = SinkReport.parse(telling().report(Level.AGGRESSIVE, owed))
+        assert found is not None
+        assert (found.deferred, found.oldest_deferred_at) == (30 * len(owed), oldest)
+
+
 def test_each_process_is_another_sink_and_knows_its_memory() -> None:
     one, two = Telling(), Telling()
     assert one.name != two.name

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from k2_cli.recovery.rebuild import restored
 from k2_core.state import CommitState, LedgerEntry, owed_records
 from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_sink.deferral import RAW_FROM
 from k2_sink.ledger import Paid
 from k2_sink.protocol import (
     Claim,
@@ -161,7 +162,10 @@ class Writers(RuleBasedStateMachine):
         rows = writer.fresh(at, taken)
         writer.rows += rows
         symbols = tuple(sorted({LOGS[at][offset][0] for offset in skipped}))
-        entry = LedgerEntry(*at, Offset(place.next), Offset(end), symbols, level, "load", len(skipped))
+        raw_file = f"of {place.next} to {end}" if level == RAW_FROM and skipped else None
+        entry = LedgerEntry(
+            *at, Offset(place.next), Offset(end), symbols, level, "load", len(skipped), raw_file=raw_file
+        )
         return Span(
             Offset(place.next),
             Offset(end),
@@ -273,6 +277,7 @@ class Writers(RuleBasedStateMachine):
     def every_offset_is_accounted_for(self) -> None:
         for entry in self.state.open_ledger:
             assert entry.records == len(owed_offsets(entry))
+            assert (entry.raw_file is not None) == (entry.level == RAW_FROM)
         for at in LOGS:
             account, held = self.state.partition(*at), sum(row[0] == at for row in self.table)
             assert (account.rows(owed_records(self.state.deferred(*at))) if account else 0) == held

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 
 from k2_core.kafka import KafkaAdmin
+from k2_core.raw_files import RawFiles, Section, raw_rows
 from k2_core.records import TRADES
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_core.state import STATE_KEY, CommitState, LedgerEntry, PartitionState
@@ -219,6 +221,27 @@ class World:
         self.write(table_rows(taken) if rows is None else rows, after)
         self.state = after
         return after
+
+    def defer(self, logged: Sequence[Logged], entry: LedgerEntry, previous: str | None = None) -> LedgerEntry:
+        """Puts records into a raw file as the sink does at level 3; returns the entry that names it."""
+        table = ensure_table(self.catalog, self.namespace, TRADES, self.pipeline.uid)
+        rows = raw_rows(
+            partition=[one.partition for one in logged],
+            offset=[one.offset for one in logged],
+            timestamp_ms=[0] * len(logged),
+            key=[one.record["symbol"].encode() for one in logged],
+            value=[encode(one.record) for one in logged],
+        )
+        start, end = Offset(logged[0].offset), Offset(logged[-1].offset + 1)
+        section = Section(self.topic, logged[0].partition, start, end, len(logged), previous)
+        name = RawFiles(table.io, table.location()).write({self.topic: rows}, [section], 1_764_088_369_000)
+        return replace(entry, raw_file=name)
+
+    def trim(self, partition: Partition, upto: int) -> None:
+        """Removes the beginning of the log, as retention does."""
+        cut = TopicPartition(self.topic, partition, upto)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin.delete_records([cut])[cut].result(20)
 
     def write(self, rows: pa.Table, state: CommitState | None) -> int:
         """Appends rows with a state, as one commit; returns the snapshot's id."""

@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx
 import yaml
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from k2_core.control import Command
 from k2_core.control_topic import ControlWriter
@@ -213,6 +214,15 @@ class SinkWorkspace:
         """Return how many records the table's ledger owes."""
         state = committed_state(self.settings, self.namespace)
         return owed_records(state.open_ledger) if state is not None else 0
+
+    def trim_to_table(self) -> None:
+        """Remove from the log all that the table has passed, as retention does."""
+        state = committed_state(self.settings, self.namespace)
+        assert state is not None
+        cuts = [TopicPartition(self.topic, at, one.next) for at, one in state.topics[self.topic].partitions.items()]
+        admin = AdminClient(client_config(self.settings))  # named: without it nobody would answer
+        for cut in admin.delete_records(cuts).values():
+            cut.result(PATIENCE_S)
 
     def check_every_snapshot(self) -> int:
         """Check at each snapshot that rows, counts and what is owed make up the log; return how many owed something."""

@@ -160,16 +160,21 @@ def _begun(start: Offset) -> PartitionState:
 def entries_to_count(state: CommitState, name: TopicName, now: TopicNow) -> dict[LedgerEntry, Offset]:
     """Return the topic's open ledger entries of which the log has something, with where that begins in each.
 
-    How many records it is can only be counted in the log: the caller does, for `TopicNow.left`.
+    What raw files hold is left out: it is not lost with the log. How many records it is can only be counted in the log:
+    the caller does, for `TopicNow.left`.
     """
-    starts = {entry: now.starts.get(entry.partition, entry.start) for entry in state.open_ledger if entry.topic == name}
+    starts = {entry: now.starts.get(entry.partition, entry.start) for entry in _in_the_log_alone(state, name)}
     return {entry: max(entry.start, start) for entry, start in starts.items() if start < entry.end}
+
+
+def _in_the_log_alone(state: CommitState, name: TopicName) -> list[LedgerEntry]:
+    return [entry for entry in state.open_ledger if entry.topic == name and entry.raw_file is None]
 
 
 def _without_lost_entries(state: CommitState, name: TopicName, now: TopicNow, reason: str) -> CommitState:
     counted = entries_to_count(state, name, now)
     changed: dict[LedgerEntry, LedgerEntry | None] = {}
-    for entry in [entry for entry in state.open_ledger if entry.topic == name]:
+    for entry in _in_the_log_alone(state, name):
         start, left = counted.get(entry, entry.end), now.left[entry] if entry in counted else 0
         if left > entry.records:
             raise StateError(

@@ -10,9 +10,10 @@ from dataclasses import replace
 from k2_cli.lake import Lake
 from k2_cli.recovery.rebuild import TopicNow, entries_to_count, with_topic
 from k2_cli.recovery.site import Plan, Site, raised, topics_now
-from k2_core.errors import SpecError
+from k2_core.errors import RawFileError, SpecError
 from k2_core.kafka import KafkaAdmin
-from k2_core.state import CommitState, Loss
+from k2_core.raw_files import RawFiles
+from k2_core.state import CommitState, LedgerEntry, Loss
 from k2_core.types import TopicName
 from k2_sink.commit import read_head
 from k2_sink.drain import RangeReader, count_owed
@@ -41,7 +42,8 @@ def plan(site: Site, lake: Lake, admin: KafkaAdmin, names: list[TopicName], reas
     for name in names:
         if name not in now:
             raise SpecError("TOPIC", repr(name), "one that exists: this pipeline's file does not make it")
-        after = with_topic(after, name, _counted(site, before, admin, name, now[name]), reason)
+        after = _without_broken_files(after, RawFiles(lake.table.io, lake.table.location()), name, now[name])
+        after = with_topic(after, name, _counted(site, after, admin, name, now[name]), reason)
     if after == before:
         return None
     found = [f"topic {name}: id {before.topics[name].id}, now {now[name].id}" for name in names]
@@ -50,6 +52,28 @@ def plan(site: Site, lake: Lake, admin: KafkaAdmin, names: list[TopicName], reas
     does = [f"record as lost {_shown(loss)}" for loss in after.losses[len(before.losses) :]]
     does.append("keep all rows, and raise the epoch: what sinks have in hand is read again")
     return Plan("adopt-topic", found, does, raised(after, lake, "adopt-topic"))
+
+
+def _without_broken_files(state: CommitState, files: RawFiles, name: TopicName, now: TopicNow) -> CommitState:
+    """Return the state without raw files that cannot be read, where the log has lost something of their range, too."""
+    ledger = [
+        replace(entry, raw_file=None)
+        if entry.topic == name
+        and entry.raw_file is not None
+        and now.starts.get(entry.partition, entry.start) > entry.start
+        and _broken(files, entry)
+        else entry
+        for entry in state.open_ledger
+    ]
+    return replace(state, open_ledger=tuple(ledger))
+
+
+def _broken(files: RawFiles, entry: LedgerEntry) -> bool:
+    try:
+        files.count(entry)
+    except RawFileError:
+        return True
+    return False
 
 
 def _counted(site: Site, state: CommitState, admin: KafkaAdmin, name: TopicName, now: TopicNow) -> TopicNow:
