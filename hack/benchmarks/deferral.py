@@ -72,10 +72,10 @@ def _sink(folder: Path, kafka: LocalKafka, level: Level, priority: str, owed: in
     assert settings.catalog_uri is not None
     ControlWriter(settings, f"{NAMESPACE}.bench").command(Command(level, "FirstCrossing", datetime.now(UTC)))
     symbols = dict.fromkeys(SYMBOLS, priority)
-    drain = {"drainRecordsPerSecond": DRAIN_RECORDS_PER_S}
+    degradation = {"drainRecordsPerSecond": DRAIN_RECORDS_PER_S, "rawFilesBelowRetentionHours": 87_600}
     environment = {
         **os.environ,
-        "K2_PIPELINE_FILE": str(write_pipeline(folder, PARTITIONS, symbols, degradation=drain)),
+        "K2_PIPELINE_FILE": str(write_pipeline(folder, PARTITIONS, symbols, degradation=degradation)),
         "K2_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "K2_CATALOG_URI": settings.catalog_uri.get_secret_value(),
         "K2_WAREHOUSE": settings.warehouse or "",

@@ -135,7 +135,7 @@ class DegradationSpec(Model):
         default=60, ge=1, le=3600, description="Seconds for which sinks drain on trial after level 4."
     )
     settle_at_most_seconds: float = Field(
-        default=180, ge=0, le=3600, description="Seconds for which a scale-up holds further levels back, at most."
+        default=30, ge=0, le=3600, description="Seconds for which a scale-up holds further levels back, at most."
     )
     rebalance_grace_seconds: float = Field(
         default=30,
@@ -145,6 +145,12 @@ class DegradationSpec(Model):
     )
     watch_memory: bool = Field(
         default=True, description="Whether memory enters levels; if so, a missing figure holds the level."
+    )
+    raw_files_below_retention_hours: int = Field(
+        default=24,
+        ge=0,
+        le=87_600,
+        description="Level 3 keeps what waits in raw files where the log keeps records for fewer hours; 0: never.",
     )
     drain_records_per_second: int = Field(
         default=20_000, ge=1, le=10_000_000, description="How fast what was deferred is read back, records per second."

@@ -79,16 +79,18 @@ class Deferring:
         level: One that defers by key.
         classes: Of keys.
         now_ms: UTC milliseconds since 1970.
+        raw_files: Whether the log keeps records for too short a time to leave them to it alone.
     """
 
     level: Level
     classes: KeyClasses
     now_ms: int
+    raw_files: bool = True
 
     @property
     def raw(self) -> bool:
         """Whether records that wait are kept as they are, in a raw file."""
-        return self.level >= RAW_FROM
+        return self.raw_files and self.level >= RAW_FROM
 
     @property
     def reason(self) -> str:

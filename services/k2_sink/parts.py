@@ -57,3 +57,8 @@ class Parts:
     drain_records_per_s: float = DRAIN_RECORDS_PER_S
     commit_interval_s: Callable[[], float | None] = _no_interval
     telling: Telling = field(default_factory=Telling)
+
+    @property
+    def raw_below_h(self) -> int:
+        """Hours: where the log keeps records for less, level 3 keeps what waits in raw files."""
+        return self.pipeline.spec.degradation.raw_files_below_retention_hours

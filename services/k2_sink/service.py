@@ -77,8 +77,7 @@ class Sink:
         self._utc_s = utc_s
         self._spec = parts.pipeline.spec.sink
         self._cluster_id = parts.admin.cluster_id()
-        self._epoch = 0
-        self._look_at = 0.0
+        self._epoch, self._look_at = 0, 0.0
         self._source = Source.open(parts.admin, parts.pipeline.trades_topics())
         self._topic_ids, self._level = self._source.topic_ids, Level.NORMAL
         self._classes = KeyClasses(parts.priorities)
@@ -140,7 +139,8 @@ class Sink:
             self._reader.hold(held=level is Level.CIRCUIT_BREAK)
             if stood_still:
                 self._reader.seek(self._batch.positions())
-        return Deferring(level, self._classes, self._now_ms()) if defers_by_key(level) else None
+        raw = self._source.forgets_within(self._parts.raw_below_h)
+        return Deferring(level, self._classes, self._now_ms(), raw) if defers_by_key(level) else None
 
     def _now_ms(self) -> int:
         return int(self._utc_s() * 1000)

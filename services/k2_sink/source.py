@@ -40,6 +40,10 @@ class Source:
         ids = {name: topic_id for name, (topic_id, _) in admin.describe_topics(wanted).items()}
         return cls(admin, ids, _retention_ms(admin, ids))
 
+    def forgets_within(self, hours: float) -> bool:
+        """Return whether one of the logs keeps records for less."""
+        return any(kept_ms < hours * 3_600_000 for kept_ms in self.retention_ms.values())
+
     def log_starts(self, partitions: Iterable[LogPartition]) -> dict[LogPartition, Offset]:
         """Return the first offset that each partition still has."""
         starts: dict[LogPartition, Offset] = {}

@@ -38,6 +38,15 @@ def work(kafka: LocalKafka, tmp_path: Path) -> Iterator[SinkWorkspace]:
     workspace.close()
 
 
+def test_a_log_that_keeps_records_for_a_week_is_enough(work: SinkWorkspace) -> None:
+    work.spec = {}
+    trades = make_trades(300, symbols=SYMBOLS, seed=70)
+    deferred(work, trades).kill()
+    assert ledger(work)
+    assert all(entry.raw_file is None for entry in ledger(work))
+    assert not raw_of(work).names()
+
+
 def raw_of(work: SinkWorkspace) -> RawFiles:
     table = trades_table(work.settings, work.namespace)
     assert table is not None

@@ -40,6 +40,8 @@ def test_topics_are_made_and_their_bounds_told(kafka: LocalKafka) -> None:
     assert len(described) == 4
     assert source.topic_ids == {name: described[name][0] for name in names}
     assert source.retention_ms == dict.fromkeys(names, WEEK_MS)
+    assert not source.forgets_within(7 * 24)
+    assert source.forgets_within(7 * 24 + 1)
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     for _ in range(5):
         producer.produce(names[0], value=b"x", partition=1)

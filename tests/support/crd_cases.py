@@ -353,6 +353,10 @@ CASES: Final = (
     ),
     Case("dwells", "degradation: {dwellUpSeconds: 1, dwellDownSeconds: 2.5, probeSeconds: 5, watchMemory: false}"),
     Case("dwell-0", "degradation: {dwellDownSeconds: 0}", "spec.degradation.dwellDownSeconds"),
+    Case("raw", "degradation: {rawFilesBelowRetentionHours: 0}"),
+    Case(
+        "raw-below-0", "degradation: {rawFilesBelowRetentionHours: -1}", "spec.degradation.rawFilesBelowRetentionHours"
+    ),
     Case("drain", "degradation: {drainRecordsPerSecond: 10000000}"),
     Case("drain-0", "degradation: {drainRecordsPerSecond: 0}", "spec.degradation.drainRecordsPerSecond"),
     Case("all-levels", _levels("{soft: {}, graceful: {}, aggressive: {}, circuitBreak: {}}")),

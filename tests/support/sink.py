@@ -113,7 +113,8 @@ class SinkWorkspace:
     """One pipeline: its topics on a Kafka, its lake in a folder or where `lake` says, its sinks.
 
     `kafka` holds what a client needs beyond the address, as the services' variables. `priorities` are the
-    symbols of the pipeline file; `spec` is what else it holds.
+    symbols of the pipeline file; `spec` is what else it holds: unless given, raw files at level 3 although the broker
+    keeps records for a week.
     """
 
     bootstrap_servers: str
@@ -125,7 +126,7 @@ class SinkWorkspace:
     lake: Mapping[str, str] | None = None
     kafka: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, str] = field(default_factory=lambda: {"BTCUSDT": "normal"})
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=lambda: {"degradation": {"rawFilesBelowRetentionHours": 87_600}})
 
     def __post_init__(self) -> None:
         self.lake = lake_environment(self.folder) if self.lake is None else self.lake

@@ -81,7 +81,8 @@ class DegradationConfig:
         forecast_horizon_s: How far ahead unread lag is forecast when a threshold is crossed.
         draining_within_s: A backlog that would be gone within these seconds is draining.
         probe_s: How long the sink drains on trial after level 4 before the verdict.
-        settle_at_most_s: A scale-up holds further levels back for no longer than this, whatever it does.
+        settle_at_most_s: A scale-up holds further levels back for no longer than this, whatever it does: new sinks
+            work after 10 s, and where there is no room for them, what is critical must not wait for them.
         rebalance_grace_s: Sinks stand still in a rebalance and catch up after it: for so long after its start, unread
             lag raises no level. Memory and a failing downstream do.
         position_interval_s: Sinks tell their read position this often. What was offered since they told it is unread
@@ -99,7 +100,7 @@ class DegradationConfig:
     forecast_horizon_s: float = 30
     draining_within_s: float = 3600
     probe_s: float = 60
-    settle_at_most_s: float = 180
+    settle_at_most_s: float = 30
     rebalance_grace_s: float = 30
     position_interval_s: float = 1
     in_hand_s: float = 0.5

@@ -26,8 +26,8 @@ from k2_core.types import Level, Symbol
 SYMBOLS: Final = [{"name": "BTCUSDT"}]
 FROM_ELSEWHERE: Final = {"commitIntervalSeconds", "positionIntervalSeconds", "inHandSeconds"}
 """Not settings of the policy's part: the sink's own, and a constant of the commit protocol."""
-NOT_THE_POLICYS: Final = {"drainRecordsPerSecond"}
-"""The sink's, when it reads back what was deferred."""
+NOT_THE_POLICYS: Final = {"drainRecordsPerSecond", "rawFilesBelowRetentionHours"}
+"""The sink's, when it defers and reads back what was deferred."""
 
 
 def spec(**parts: Any) -> PipelineSpec:
@@ -106,6 +106,7 @@ class TestValues:
             "rebalanceGraceSeconds": 32,
             "watchMemory": False,
             "drainRecordsPerSecond": 1,
+            "rawFilesBelowRetentionHours": 1,
         }
         assert settings.keys() == aliases(DegradationSpec)
         config = policy_config(spec(degradation=settings)).degradation

@@ -101,7 +101,7 @@ class TestRise:
         pending = {"replicas": 4, "ready_replicas": 1, "oldest_unread_age_s": 40}
         first = driver.look(oldest_unread_age_s=10, offered_per_s=400.0)
         assert (first.level.applied, first.replicas.applied) == (1, 4)
-        decision = driver.looks(60, **pending)
+        decision = driver.looks(25, **pending)
         assert decision.level.held_by == (Reason.SCALE_UP_SETTLING,)
         assert driver.levels() == [1]
         driver.look(**{**pending, "memory_ratio": 0.91})
@@ -111,7 +111,7 @@ class TestRise:
         config = PolicyConfig(CONFIG.degradation, ScalingConfig(Mode.AUTO, assumed_per_s=100))
         driver = Driver(config, replicas=1)
         driver.look(oldest_unread_age_s=10, offered_per_s=400.0)
-        driver.looks(175, replicas=4, ready_replicas=1, oldest_unread_age_s=40)
+        driver.looks(25, replicas=4, ready_replicas=1, oldest_unread_age_s=40)
         assert driver.levels() == [1]
         driver.look(replicas=4, ready_replicas=1, oldest_unread_age_s=40)
         assert driver.levels() == [1, 2]
