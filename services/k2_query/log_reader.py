@@ -6,8 +6,6 @@ A range of the log never changes, so what was read is kept, within a budget of b
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -24,12 +22,12 @@ from k2_query.boundary import LogRange
 from k2_query.budget import Budget
 from k2_query.log_batches import decode
 from k2_query.segments import TailStore, TailView
+from k2_query.view_cache import ViewCache
 
 MAX_RECORDS: Final = 500_000
 """Of one query: about 2 s of reading. Beyond, the answer says what is missing rather than keep its caller waiting."""
 MAX_READ_S: Final = 3.0
 """Likewise, where the broker is slow or away; never more than half of what the query has left."""
-CACHE_BYTES: Final = 64 * 1024 * 1024
 _POLL_S: Final = 0.05
 _POLL_RECORDS: Final = 10_000
 _log = logging.getLogger(__name__)
@@ -59,8 +57,7 @@ class LogReader:
         )
         self._record_type = record_type
         self._schemas = schemas
-        self._lock = threading.Lock()
-        self._cache: OrderedDict[_Key, TailView] = OrderedDict()
+        self._cache: ViewCache[_Key] = ViewCache()
 
     def read(
         self, ranges: Sequence[LogRange], topic_ids: Mapping[TopicName, TopicId], budget: Budget
@@ -72,27 +69,14 @@ class LogReader:
         for wanted in ranges:
             budget.check()
             key = (topic_ids[wanted.at.topic], wanted)
-            view = self._cached(key)
+            view = self._cache.get(key)
             if view is None and records + len(wanted) <= MAX_RECORDS:
                 records += len(wanted)
                 view = self._read_one(wanted, topic_ids, reading)
             if view is not None:
-                self._keep(key, view)
+                self._cache.keep(key, view)
                 found[wanted] = view
         return found
-
-    def _cached(self, key: _Key) -> TailView | None:
-        with self._lock:
-            view = self._cache.get(key)
-            if view is not None:
-                self._cache.move_to_end(key)
-            return view
-
-    def _keep(self, key: _Key, view: TailView) -> None:
-        with self._lock:
-            self._cache[key] = view
-            while len(self._cache) > 1 and sum(map(_size, self._cache.values())) > CACHE_BYTES:
-                self._cache.popitem(last=False)
 
     def _read_one(self, wanted: LogRange, topic_ids: Mapping[TopicName, TopicId], budget: Budget) -> TailView | None:
         store = TailStore(self._record_type, max_bytes=2**62)
@@ -115,7 +99,3 @@ class LogReader:
         finally:
             consumer.close()
         return store.view()
-
-
-def _size(view: TailView) -> int:
-    return sum(segment.nbytes for segment in view.segments)

@@ -7,8 +7,6 @@ range is the same, so what was read is kept, within a budget of bytes, for the n
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,8 +22,9 @@ from k2_core.state import LedgerEntry
 from k2_core.types import TopicId, TopicName
 from k2_query.boundary import LogPartition, LogRange
 from k2_query.budget import Budget
-from k2_query.log_reader import CACHE_BYTES, MAX_READ_S, MAX_RECORDS
+from k2_query.log_reader import MAX_READ_S, MAX_RECORDS
 from k2_query.segments import TailStore, TailView
+from k2_query.view_cache import ViewCache
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +55,7 @@ class RawReader:
     def __init__(self, record_type: RecordType, schemas: SchemaSource) -> None:
         self._record_type = record_type
         self._schemas = schemas
-        self._lock = threading.Lock()
-        self._cache: OrderedDict[_Key, TailView] = OrderedDict()
+        self._cache: ViewCache[_Key] = ViewCache()
 
     def read(
         self, entries: Sequence[LedgerEntry], table: Table, topic_ids: Mapping[TopicName, TopicId], budget: Budget
@@ -73,7 +71,7 @@ class RawReader:
         for entry in entries:
             budget.check()
             key = (topic_ids[entry.topic], entry)
-            view = self._cached(key)
+            view = self._cache.get(key)
             if view is None:
                 records += entry.records
                 if records > MAX_RECORDS:
@@ -81,22 +79,9 @@ class RawReader:
                     continue
                 view = self._read_one(entry, files, topic_ids, reading, found.problems)
             if view is not None:
-                self._keep(key, view)
+                self._cache.keep(key, view)
                 found.views[range_of(entry)] = view
         return found
-
-    def _cached(self, key: _Key) -> TailView | None:
-        with self._lock:
-            view = self._cache.get(key)
-            if view is not None:
-                self._cache.move_to_end(key)
-            return view
-
-    def _keep(self, key: _Key, view: TailView) -> None:
-        with self._lock:
-            self._cache[key] = view
-            while len(self._cache) > 1 and sum(map(_size, self._cache.values())) > CACHE_BYTES:
-                self._cache.popitem(last=False)
 
     def _read_one(
         self,
@@ -132,7 +117,3 @@ class RawReader:
 def range_of(entry: LedgerEntry) -> LogRange:
     """Return the range of an entry."""
     return LogRange(LogPartition(entry.topic, entry.partition), entry.start, entry.end)
-
-
-def _size(view: TailView) -> int:
-    return sum(segment.nbytes for segment in view.segments)

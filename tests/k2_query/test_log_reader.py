@@ -8,7 +8,7 @@ from k2_core.errors import RetryableError
 from k2_core.records import TRADES
 from k2_core.schemas import PackagedSchemas
 from k2_core.types import Offset, Partition
-from k2_query import log_reader
+from k2_query import log_reader, view_cache
 from k2_query.boundary import LogPartition, LogRange
 from k2_query.budget import Budget
 from k2_query.log_reader import LogReader
@@ -56,7 +56,7 @@ def test_reads_exactly_a_range_and_remembers_it(
 
 
 def test_the_memory_of_ranges_is_bounded(world: World, at: LogPartition, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_reader, "CACHE_BYTES", 0)
+    monkeypatch.setattr(view_cache, "CACHE_BYTES", 0)
     reader = reader_of(world)
     first, second = span(at, 10, 20), span(at, 20, 30)
     view = read(reader, world, first)[first]

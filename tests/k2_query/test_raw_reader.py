@@ -13,7 +13,7 @@ from k2_core.schemas import PackagedSchemas
 from k2_core.state import LedgerEntry
 from k2_core.tables import ensure_table
 from k2_core.types import Offset, Partition, TopicId
-from k2_query import raw_reader
+from k2_query import raw_reader, view_cache
 from k2_query.budget import Budget
 from k2_query.raw_reader import RawRead, RawReader, range_of
 from k2_query.segments import Window
@@ -69,7 +69,7 @@ def test_of_what_was_paid_in_part_the_rest_is_read(reader: RawReader, world: Wor
 
 
 def test_the_memory_is_bounded(reader: RawReader, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raw_reader, "CACHE_BYTES", 0)
+    monkeypatch.setattr(view_cache, "CACHE_BYTES", 0)
     first, second = owed(world, 0, 10), owed(world, 10, 20)
     view = read(reader, world, first).views[range_of(first)]
     read(reader, world, second)
