@@ -10,28 +10,16 @@ from k2_core.controller.loop import Tick
 from k2_core.policy.decision import Decision, PolicyState, step
 from k2_core.policy.observation import Observation
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig, ScalingConfig
-from k2_core.types import Level
+from support.policy import QUIET
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
-CALM = Observation(
-    offered_per_s=100,
-    accepted_per_s=100,
-    shed_per_s=0,
-    unread_records=0,
-    oldest_unread_age_s=0,
+CALM = replace(
+    QUIET,
     memory_ratio=0.1,
-    downstream_failing=False,
-    deferred_records=0,
-    replicas=2,
-    ready_replicas=2,
     active_partitions=8,
-    rebalancing=False,
-    rolling_out=False,
     commit_duration_s=0.1,
-    oldest_uncommitted_age_s=0,
-    oldest_deferred_age_s=0,
-    retention_s=1_000,
-    service_level=Level.NORMAL,
+    oldest_uncommitted_age_s=0.0,
+    retention_s=1_000.0,
 )
 
 

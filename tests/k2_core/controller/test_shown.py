@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from k2_core.controller.shown import document
 from k2_core.policy.decision import Decision, PolicyState, step
 from k2_core.policy.observation import Observation
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig, ScalingConfig
-from k2_core.types import Level
+from support.policy import QUIET
 
 CONFIG = PolicyConfig(DegradationConfig(mode=Mode.AUTO), ScalingConfig(mode=Mode.AUTO, assumed_per_s=1_000))
-BUSY = Observation(
-    offered_per_s=3_000,
-    accepted_per_s=900,
-    shed_per_s=0,
+BUSY = replace(
+    QUIET,
+    offered_per_s=3_000.0,
+    accepted_per_s=900.0,
     unread_records=20_000,
-    oldest_unread_age_s=8,
-    memory_ratio=0.3,
-    downstream_failing=False,
-    deferred_records=0,
+    oldest_unread_age_s=8.0,
     replicas=1,
     ready_replicas=1,
     active_partitions=4,
-    rebalancing=False,
-    rolling_out=False,
-    commit_duration_s=0.2,
-    oldest_uncommitted_age_s=9,
-    oldest_deferred_age_s=0,
-    retention_s=3_600,
-    service_level=Level.NORMAL,
+    oldest_uncommitted_age_s=9.0,
+    retention_s=3_600.0,
 )
 
 
