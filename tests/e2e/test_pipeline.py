@@ -85,6 +85,16 @@ def _wrong(first: int, ids: list[int]) -> str:
     return f"missing {missing[:20]} of {len(missing)}, doubled {doubled[:20]} of {len(doubled)}"
 
 
+def sink_uids(flow: Feed) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in flow.pods("sink")}
+
+
+def rolled(flow: Feed, before: set[str]) -> bool:
+    """Whether all sinks are ready and none of those from before is left."""
+    pods = flow.pods("sink")
+    return bool(pods) and all(container(pod).get("ready") for pod in pods) and not before & sink_uids(flow)
+
+
 def test_a_capture_is_answered_trade_by_trade(site: Site, servers: Servers) -> None:
     files = capture_files("binance-ws", "*.gz")
     captured = read_captures(files)
@@ -194,8 +204,9 @@ def test_sinks_come_for_the_load_hang_raise_levels_and_all_goes_back(flow: Feed,
     told = {one["message"].partition(" (")[0] for one in flow.site.items("flow", "events")}
     assert {"level 1 to 0", "sinks 2 to 1"} <= told, told
     assert_everything_is_there_once(flow, since)  # what level 2 put off as well
+    before = sink_uids(flow)
     flow.apply()
-    flow.wait_phase("Running")
+    flow.site.wait(lambda: rolled(flow, before), "a sink without these settings")
 
 
 def test_an_upgrade_of_the_chart_touches_no_pod_of_a_pipeline(flow: Feed, since: datetime) -> None:
@@ -209,15 +220,9 @@ def test_an_upgrade_of_the_chart_touches_no_pod_of_a_pipeline(flow: Feed, since:
 
 def test_another_image_rolls_sink_and_query(flow: Feed, since: datetime) -> None:
     flow.site.tag("k2-sink", "k2-sink-next")
-    before = {pod["metadata"]["uid"] for pod in flow.pods("sink")}
+    before = sink_uids(flow)
     flow.site.upgrade("--set=images.sink=k2-sink-next")
-
-    def rolled() -> bool:
-        pods = flow.pods("sink")
-        ready = all(container(pod).get("ready") for pod in pods)
-        return bool(pods) and ready and not before & {pod["metadata"]["uid"] for pod in pods}
-
-    flow.site.wait(rolled, "a sink with the other image")
+    flow.site.wait(lambda: rolled(flow, before), "a sink with the other image")
     assert {pod["spec"]["containers"][0]["image"].split(":")[0] for pod in flow.pods("sink")} == {"k2-sink-next"}
     assert_everything_is_there_once(flow, since)
 
