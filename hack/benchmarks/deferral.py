@@ -7,19 +7,15 @@ read to its last commit.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from figures import Figure
+from sink_run import run_to_end, settings_in
 from workload import NAMESPACE, SYMBOLS, Progress, prefill, write_pipeline
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.config import ServiceSettings
 from k2_core.control import Command
 from k2_core.control_topic import ControlWriter
 from k2_core.errors import SetupError
@@ -36,7 +32,7 @@ DRAIN_RECORDS_PER_S = 1_000_000
 def run(progress: Progress) -> list[Figure]:
     """Fill a topic, and run a sink over it for each way."""
     with tempfile.TemporaryDirectory(prefix="k2-bench-") as name, LocalKafka(Path(name)) as kafka:
-        prefill(_settings(Path(name), kafka), RECORDS, PARTITIONS, progress, keyed=True)
+        prefill(settings_in(Path(name), kafka.bootstrap_servers), RECORDS, PARTITIONS, progress, keyed=True)
         taken = _sink(Path(name) / "taken", kafka, Level.NORMAL, "critical", 0)
         figures = [Figure("deferral", "taken in, level 0", taken, "records/CPU-s")]
         progress(f"taken in: {taken:,.0f} records per CPU-second")
@@ -55,38 +51,14 @@ def run(progress: Progress) -> list[Figure]:
         return figures
 
 
-def _settings(folder: Path, kafka: LocalKafka) -> ServiceSettings:
-    return ServiceSettings.model_validate(
-        {
-            "kafka_bootstrap_servers": kafka.bootstrap_servers,
-            "catalog_uri": f"sqlite:///{folder}/catalog.db",
-            "warehouse": f"file://{folder}/warehouse",
-        }
-    )
-
-
 def _sink(folder: Path, kafka: LocalKafka, level: Level, priority: str, owed: int) -> float:
     """Return the records per CPU-second of a sink that runs to the end, and leaves so many records owed."""
     folder.mkdir(exist_ok=True)
-    settings = _settings(folder, kafka)
-    assert settings.catalog_uri is not None
+    settings = settings_in(folder, kafka.bootstrap_servers)
     ControlWriter(settings, f"{NAMESPACE}.bench").command(Command(level, "FirstCrossing", datetime.now(UTC)))
     symbols = dict.fromkeys(SYMBOLS, priority)
     degradation = {"drainRecordsPerSecond": DRAIN_RECORDS_PER_S, "rawFilesBelowRetentionHours": 87_600}
-    environment = {
-        **os.environ,
-        "K2_PIPELINE_FILE": str(write_pipeline(folder, PARTITIONS, symbols, degradation=degradation)),
-        "K2_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "K2_CATALOG_URI": settings.catalog_uri.get_secret_value(),
-        "K2_WAREHOUSE": settings.warehouse or "",
-        "K2_SINK_STOP_AT_END": "true",
-    }
-    log = folder / "sink.log"
-    with log.open("wb") as stderr:
-        done = subprocess.run([sys.executable, "-m", "k2_sink"], env=environment, stderr=stderr, check=False)
-    last = json.loads(log.read_text().splitlines()[-1])
-    if done.returncode != 0 or last["message"] != "sink stopped":
-        raise SetupError(f"the sink failed: {last}")
+    last, _ = run_to_end(settings, write_pipeline(folder, PARTITIONS, symbols, degradation=degradation))
     table = load_table(open_catalog(settings), NAMESPACE, TRADES)
     assert table is not None
     found = owed_records(CommitState.parse(table.properties[STATE_KEY]).open_ledger)

@@ -8,11 +8,7 @@ given apart. Baselines of the same run: only consuming the same topic, and the o
 from __future__ import annotations
 
 import io
-import json
-import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +17,7 @@ import fastavro
 import pyarrow as pa
 from confluent_kafka import Consumer, TopicPartition
 from figures import Figure, at_least, at_most
+from sink_run import run_to_end, settings_in
 from workload import NAMESPACE, TOPIC, Progress, prefill, write_pipeline
 
 from k2_cli.stack.kafka import LocalKafka
@@ -41,7 +38,7 @@ def run(progress: Progress) -> list[Figure]:
     """Fill a topic, run the sink over it, and the baselines."""
     with tempfile.TemporaryDirectory(prefix="k2-bench-") as name, LocalKafka(Path(name)) as kafka:
         folder = Path(name)
-        settings = _settings(folder, kafka.bootstrap_servers)
+        settings = settings_in(folder, kafka.bootstrap_servers)
         started = time.monotonic()
         size = prefill(settings, RECORDS, PARTITIONS, progress)
         progress(f"topic filled in {time.monotonic() - started:.0f} s, {size / RECORDS:.0f} bytes a record")
@@ -49,39 +46,10 @@ def run(progress: Progress) -> list[Figure]:
         progress(f"only consuming: {consume_only:,.0f} records per CPU-second")
         per_record = _per_record(folder, kafka.bootstrap_servers)
         progress(f"one record at a time: {per_record:,.0f} records per CPU-second")
-        figures = _sink(folder, settings, (consume_only, per_record))
+        last, usage = run_to_end(settings, write_pipeline(folder, PARTITIONS))
+        figures = _figures(last, usage, (consume_only, per_record))
         _check(settings)
         return figures
-
-
-def _settings(folder: Path, bootstrap_servers: str) -> ServiceSettings:
-    return ServiceSettings.model_validate(
-        {
-            "kafka_bootstrap_servers": bootstrap_servers,
-            "catalog_uri": f"sqlite:///{folder}/catalog.db",
-            "warehouse": f"file://{folder}/warehouse",
-        }
-    )
-
-
-def _sink(folder: Path, settings: ServiceSettings, baselines: tuple[float, float]) -> list[Figure]:
-    assert settings.catalog_uri is not None
-    environment = {
-        **os.environ,
-        "K2_PIPELINE_FILE": str(write_pipeline(folder, PARTITIONS)),
-        "K2_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-        "K2_CATALOG_URI": settings.catalog_uri.get_secret_value(),
-        "K2_WAREHOUSE": settings.warehouse or "",
-        "K2_SINK_STOP_AT_END": "true",
-    }
-    log = folder / "sink.log"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, "-m", "k2_sink"], env=environment, stderr=stderr)
-        _, status, usage = os.wait4(process.pid, 0)
-    last = json.loads(log.read_text().splitlines()[-1])
-    if status != 0 or last["message"] != "sink stopped":
-        raise SetupError(f"the sink failed: {last}")
-    return _figures(last, usage, baselines)
 
 
 def _figures(last: dict[str, object], usage: resource.struct_rusage, baselines: tuple[float, float]) -> list[Figure]:
@@ -136,7 +104,7 @@ def _consume_only(bootstrap_servers: str) -> float:
 
 def _per_record(folder: Path, bootstrap_servers: str) -> float:
     """Return records per CPU-second of decoding one by one and appending with the library's defaults."""
-    settings = _settings(folder / "per-record", bootstrap_servers)
+    settings = settings_in(folder / "per-record", bootstrap_servers)
     (folder / "per-record").mkdir()
     table = ensure_table(open_catalog(settings), NAMESPACE, TRADES, "bench")
     schema = fastavro.parse_schema(TRADES.avro)

@@ -54,10 +54,6 @@ class Rounds(Generic[Known]):
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def wake(self) -> None:
-        """Look at once at what is due."""
-        self._wake.set()
-
     def hurry(self, subject: Known) -> None:
         """Have something done for one at once, or once what is being done is over."""
         subject.due_s = self._clock()

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import yaml
 
 from support.cli import k2
 from support.running import ROOT, Running, nothing_is_left_of
+from support.throttle import throttled
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 
@@ -84,34 +82,12 @@ def audit_of(running: Running) -> dict[str, Any]:
     return dict(k2("audit", "--json", "--dir", running.folder).document)
 
 
-@contextmanager
-def slowed(running: Running) -> Iterator[None]:
-    """Let the sink run for a tenth of the time only, in turns that its reports outlive."""
-    over = threading.Event()
-    pid = sinks_of(running)["sink-0"]
-
-    def slow() -> None:
-        while not over.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            over.wait(2.7)
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(0.3)
-
-    thread = threading.Thread(target=slow)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
     start: Callable[..., Running], tmp_path: Path
 ) -> None:
     running = start("-f", pipeline(tmp_path), "--synthetic", "--rate", RATE)
     running.until(lambda: running.rows() > 0 and level_of(running)["command"] is not None)
-    with slowed(running):
+    with throttled(sinks_of(running)["sink-0"], 0.3, 2.7):  # its reports outlive the turns
         running.until(lambda: level_of(running)["level"] >= 2)
         decision = level_of(running)["decision"]
         assert decision["level"]["why"] in {"FirstCrossing", "FurtherCrossing", "Forecast"}

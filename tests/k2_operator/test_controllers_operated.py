@@ -161,10 +161,7 @@ class TestLevel:
 
 
 class TestStopping:
-    def test_a_level_that_stands_still_is_left_and_what_was_put_off_is_waited_for(
-        self, operated: Operated, begin: Callable[..., World]
-    ) -> None:
-        world = begin(degradation={"mode": "Auto"})
+    def reach_level_4(self, operated: Operated, world: World) -> None:
         world.produce(100)
         self.say(world, 0)
         deciding(operated, world)
@@ -174,6 +171,12 @@ class TestStopping:
             return status(operated)["level"] == Level.CIRCUIT_BREAK
 
         operated.wait(at_level_4, "level 4")
+
+    def test_a_level_that_stands_still_is_left_and_what_was_put_off_is_waited_for(
+        self, operated: Operated, begin: Callable[..., World]
+    ) -> None:
+        world = begin(degradation={"mode": "Auto"})
+        self.reach_level_4(operated, world)
         operated.kubectl("delete", "k2pipeline", "crypto", "--wait=false")
         operated.wait(lambda: decision(operated, "level").get("why") == "Stopping", "a lower level")
         command = said(world).command
@@ -198,15 +201,7 @@ class TestStopping:
         self, operated: Operated, begin: Callable[..., World]
     ) -> None:
         world = begin(degradation={"mode": "Auto"})
-        world.produce(100)
-        self.say(world, 0)
-        deciding(operated, world)
-
-        def at_level_4() -> bool:
-            self.say(world, 0, failing=True)
-            return status(operated)["level"] == Level.CIRCUIT_BREAK
-
-        operated.wait(at_level_4, "level 4")
+        self.reach_level_4(operated, world)
         operated.patch("k2pipeline", "crypto", {"spec": {"suspend": True}})
         operated.wait(lambda: status(operated)["level"] == Level.SOFT, "a lower level")
         self.say(world, 100)

@@ -54,7 +54,7 @@ def going_round(scenario: Callable[[Served], Awaitable[None]]) -> None:
 def test_each_is_served_when_it_is_due() -> None:
     async def scenario(served: Served) -> None:
         served.rounds.subjects |= {A: Subject(0.0), B: Subject(NEVER)}
-        served.rounds.wake()
+        served.rounds.hurry(served.rounds.subjects[A])
         await until(lambda: served.ended == [A])
         served.rounds.hurry(served.rounds.subjects[B])
         await until(lambda: served.ended == [A, B])
@@ -66,7 +66,7 @@ def test_again_and_again_without_a_word() -> None:
     async def scenario(served: Served) -> None:
         served.again_s = 0.0
         served.rounds.subjects[A] = Subject(0.0)
-        served.rounds.wake()
+        served.rounds.hurry(served.rounds.subjects[A])
         await until(lambda: len(served.ended) > 3)
 
     going_round(scenario)
@@ -76,7 +76,7 @@ def test_nobody_is_served_twice_at_once_and_who_hurries_meanwhile_comes_next() -
     async def scenario(served: Served) -> None:
         served.go_on.clear()
         served.rounds.subjects |= {A: Subject(0.0), B: Subject(0.0)}
-        served.rounds.wake()
+        served.rounds.hurry(served.rounds.subjects[A])
         await until(lambda: served.began == [A, B])
         served.rounds.hurry(served.rounds.subjects[A])
         await asyncio.sleep(0.1)  # long enough for it to have begun
@@ -91,7 +91,7 @@ def test_what_is_under_way_is_cancelled_at_the_end() -> None:
     async def scenario(served: Served) -> None:
         served.go_on.clear()
         served.rounds.subjects[A] = Subject(0.0)
-        served.rounds.wake()
+        served.rounds.hurry(served.rounds.subjects[A])
         await until(lambda: served.began)
         [task] = served.rounds._tasks
         served.rounds.close()
