@@ -31,7 +31,9 @@ class SinkReport:
         shed: Records that it has read and only entered in the ledger since it started.
         memory_ratio: Resident memory as a share of its limit; None if it cannot be known.
         failing: Whether what it last tried with catalog or warehouse failed.
-        commit_s: How long commits take, the slowest of the last ones; None before the first.
+        commit_s: How long commits take, the slower of the last two; None before the first.
+        standing_s: For how long reading stood still while rows were written and committed, at most since the commit
+            before the last; None before the first.
         deferred: Records in the open ledger ranges of its partitions.
         oldest_deferred_at: When the oldest of those that only the log holds was written to it, UTC; `at` if raw files
             hold all of them, None without any.
@@ -46,6 +48,7 @@ class SinkReport:
     memory_ratio: float | None = None
     failing: bool = False
     commit_s: float | None = None
+    standing_s: float | None = None
     deferred: int = 0
     oldest_deferred_at: datetime | None = None
 
@@ -82,7 +85,8 @@ def newest(reports: Iterable[SinkReport | None]) -> dict[str, SinkReport]:
 
 def _sound(report: SinkReport) -> bool:
     counts = (report.accepted, report.shed, report.deferred)
-    figures = [figure for figure in (report.memory_ratio, report.commit_s) if figure is not None]
+    named = (report.memory_ratio, report.commit_s, report.standing_s)
+    figures = [figure for figure in named if figure is not None]
     return (
         isinstance(report.at, datetime)
         and isinstance(report.sink, str)

@@ -149,7 +149,7 @@ class Sink:
         self._parts.heart.beat()
         deferring = self._act_on(self._parts.level())
         room, raw = self._spec.commit_records - self._batch.held, deferring is not None and deferring.raw
-        with self._parts.metrics.stage("consume"):
+        with self._parts.metrics.stage("consume"), self._parts.telling.reading():
             read = self._reader.read(room, READ_TIMEOUT_S, keys=deferring is not None, times=raw)
         for chunk in read.chunks:
             before = self._batch.deferred
@@ -287,7 +287,7 @@ class Sink:
         started = self._clock()
         with self._parts.metrics.stage("commit"):
             verdict = self._parts.writer.commit(self._claim(self._batch, batch_id), files.data)
-        commit_s = self._parts.telling.commit_s = self._clock() - started
+        self._parts.telling.committed(commit_s := self._clock() - started)
         self._parts.metrics.commit_seconds.observe(commit_s)
         if isinstance(verdict, Committed):
             self._committed(verdict, commit_s)

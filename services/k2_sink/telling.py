@@ -5,8 +5,11 @@ Keeps the counts since the process began. Called by the sink's loop.
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -36,7 +39,7 @@ class Telling:
         accepted: Records read and taken in so far.
         shed: Records read and only entered in the ledger so far.
         failing: Whether the last commit that was tried failed.
-        commit_s: How long the last one took; None before the first.
+        clock: Monotonic, seconds.
     """
 
     own_level: Callable[[], Level] = lambda: Level.NORMAL
@@ -46,7 +49,25 @@ class Telling:
     accepted: int = 0
     shed: int = 0
     failing: bool = False
-    commit_s: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    _read_at: float | None = None
+    _commits_s: deque[float] = field(default_factory=lambda: deque(maxlen=2))
+    _standing_s: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=2))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While the log is asked; between two such times reading stands still."""
+        if self._read_at is not None:
+            self._standing_s[-1] = max(self._standing_s[-1], self.clock() - self._read_at)
+        try:
+            yield
+        finally:
+            self._read_at = self.clock()
+
+    def committed(self, seconds: float) -> None:
+        """Note how long a commit took; where reading stood still for it is known when it goes on."""
+        self._commits_s.append(seconds)
+        self._standing_s.append(0.0)
 
     def read(self, records: int, deferred: int) -> None:
         """Count what was read, and how much of it was only entered in the ledger."""
@@ -73,7 +94,8 @@ class Telling:
             shed=self.shed,
             memory_ratio=self.memory(),
             failing=self.failing,
-            commit_s=self.commit_s,
+            commit_s=max(self._commits_s, default=None),
+            standing_s=max(self._standing_s) if self._commits_s else None,
             deferred=owed_records(entries),
             oldest_deferred_at=None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC),
         ).dump()

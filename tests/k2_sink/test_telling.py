@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from k2_core.sink_report import SinkReport
@@ -29,14 +30,63 @@ def telling() -> Telling:
     return Telling(lambda: Level.SOFT, "sink", lambda: 0.25, lambda: AT)
 
 
+@dataclass
+class Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def told_by(one: Telling) -> SinkReport:
+    found = SinkReport.parse(one.report(Level.NORMAL, []))
+    assert found is not None
+    return found
+
+
 def test_what_was_read_and_what_of_it_was_shed() -> None:
     told = telling()
     told.read(100, 0)
     told.read(50, 30)
-    told.failing, told.commit_s = True, 1.5
+    told.failing = True
+    told.committed(1.5)
     assert SinkReport.parse(told.report(Level.GRACEFUL, [])) == SinkReport(
-        "sink", AT, Level.GRACEFUL, Level.SOFT, 120, 30, 0.25, failing=True, commit_s=1.5
+        "sink", AT, Level.GRACEFUL, Level.SOFT, 120, 30, 0.25, failing=True, commit_s=1.5, standing_s=0
     )
+
+
+def test_how_long_commits_take_is_the_slower_of_the_last_two() -> None:
+    told = telling()
+    seen = [told_by(told).commit_s]
+    for seconds in (3.0, 1.0, 0.5):
+        told.committed(seconds)
+        seen.append(told_by(told).commit_s)
+    assert seen == [None, 3.0, 3.0, 1.0]
+
+
+def test_for_how_long_reading_stood_still_since_the_commit_before_the_last() -> None:
+    clock = Clock()
+    told = replace(telling(), clock=clock)
+    seen = []
+    for reads_s, stands_s in ((0.5, 2.0), (9.0, 0.25), (9.0, 0.125), (9.0, 0.125)):
+        with told.reading():
+            clock.now_s += reads_s
+        seen.append(told_by(told).standing_s)
+        told.committed(0.1)
+        clock.now_s += stands_s
+    assert seen == [None, 2.0, 2.0, 0.25]
+
+
+def test_a_read_that_fails_ends_too() -> None:
+    clock = Clock()
+    told = replace(telling(), clock=clock)
+    told.committed(0.1)
+    with suppress(OSError), told.reading():
+        clock.now_s += 5
+        raise OSError("away")
+    with told.reading():
+        pass
+    assert told_by(told).standing_s == 0
 
 
 def test_what_is_owed_and_since_when() -> None:

@@ -99,9 +99,7 @@ def read_signals(
         )
     else:
         offered_per_s = _smoothed(state.offered_per_s, observation.offered_per_s, known_for_s, OFFERED_TAU_S)
-        # The smaller of the two rates: a burst's own rate must not hide its first second.
-        on_paper = _on_paper_s(config, observation) * min(offered_per_s, observation.offered_per_s)
-        unread = max(0.0, observation.unread_records - on_paper)
+        unread = max(0.0, observation.unread_records - _on_paper(config, observation, offered_per_s))
         slope = _slope(state, unread, known_for_s, gap=gap)
         read = _read(state, observation, known_for_s)
         after = SignalState(now_s, time_s, time_s, unread, slope, offered_per_s, read)
@@ -126,10 +124,27 @@ def _signals(
     )
 
 
-def _on_paper_s(config: DegradationConfig, observation: Observation) -> float:
-    """Return for how many seconds of the offered rate sinks that keep up look as if they had not read."""
-    told_s = observation.positions_age_s
-    return config.in_hand_s + (told_s if told_s is not None and known(told_s) else config.position_interval_s)
+def _on_paper(config: DegradationConfig, observation: Observation, smoothed_per_s: float) -> float:
+    """Return how many records look unread with sinks that keep up.
+
+    What came since they told positions: nobody knows that it is unread. What they had on the way to them then: half a
+    second's worth, and what came while they stood still for a commit, if that was within a position interval before
+    they told.
+    """
+    offered_per_s = observation.offered_per_s or 0.0
+    # The smaller of the two rates: a burst's own rate must not hide its first second.
+    steady_per_s = min(smoothed_per_s, offered_per_s)
+    told_s = _known_or(observation.positions_age_s, math.inf)
+    if told_s == math.inf:
+        return (config.in_hand_s + config.position_interval_s) * steady_per_s
+    standing_s = min(_known_or(observation.standing_s, 0.0), config.standing_at_most_s)
+    # A position that is older than the interval was told before the sink stood still: that time is in its age.
+    standing_s = max(0.0, standing_s - max(0.0, told_s - config.position_interval_s))
+    return told_s * offered_per_s + (config.in_hand_s + standing_s) * steady_per_s
+
+
+def _known_or(value: float | None, otherwise: float) -> float:
+    return value if value is not None and known(value) else otherwise
 
 
 def _slope(state: SignalState, unread: float, elapsed_s: float, *, gap: bool) -> float | None:

@@ -90,6 +90,8 @@ class DegradationConfig:
             protocol in the architecture.
         in_hand_s: Seconds of the offered rate that sinks which keep up have on the way to them: taken off, too, as at
             100,000 records/s a tenth of a second would enter a level that is meant for a backlog.
+        standing_at_most_s: A sink reads nothing while it writes and commits, and reads what came meanwhile right after
+            it: taken off, too, but for no more seconds than these. Whoever stands still for longer has a backlog.
         watch_memory: Whether memory is measured. If so, a missing figure holds the level like any other.
     """
 
@@ -104,15 +106,14 @@ class DegradationConfig:
     rebalance_grace_s: float = 30
     position_interval_s: float = 1
     in_hand_s: float = 0.5
+    standing_at_most_s: float = 5
     watch_memory: bool = True
 
     def __post_init__(self) -> None:
         check_levels(self.levels)
         positive = dict.fromkeys(("dwell_up_s", "dwell_down_s", "draining_within_s", "probe_s"), _POSITIVE)
-        others = dict.fromkeys(
-            ("forecast_horizon_s", "settle_at_most_s", "rebalance_grace_s", "position_interval_s", "in_hand_s"),
-            _Bounds(),
-        )
+        on_paper = ("position_interval_s", "in_hand_s", "standing_at_most_s")
+        others = dict.fromkeys(("forecast_horizon_s", "settle_at_most_s", "rebalance_grace_s", *on_paper), _Bounds())
         _check("degradation", self, positive | others)
 
 

@@ -84,11 +84,12 @@ class TestRates:
 class TestSinks:
     def test_what_they_tell(self) -> None:
         told = [
-            report("a/1", memory_ratio=0.9, commit_s=1.5, own_level=Level.SOFT),
-            report("b/1", failing=True, commit_s=0.5),
+            report("a/1", memory_ratio=0.9, commit_s=1.5, standing_s=0.25, own_level=Level.SOFT),
+            report("b/1", failing=True, commit_s=0.5, standing_s=2.5),
         ]
         found = observe(None, look(members=2, reports=told), Executor(3, rolling_out=True))
         assert (found.memory_ratio, found.downstream_failing, found.commit_duration_s) == (0.9, True, 1.5)
+        assert found.standing_s == 2.5
         assert (found.service_level, found.ready_replicas) == (Level.SOFT, 2)
         assert (found.replicas, found.rolling_out) == (3, True)
 
@@ -112,6 +113,7 @@ class TestSinks:
 
     def test_nobody_has_committed_yet(self) -> None:
         assert observe(None, look(), RUNS).commit_duration_s is None
+        assert observe(None, look(), RUNS).standing_s is None
 
 
 class TestPositions:

@@ -24,8 +24,8 @@ from k2_core.spec_policy import DegradationSpec, ScalingSpec
 from k2_core.types import Level, Symbol
 
 SYMBOLS: Final = [{"name": "BTCUSDT"}]
-FROM_ELSEWHERE: Final = {"commitIntervalSeconds", "positionIntervalSeconds", "inHandSeconds"}
-"""Not settings of the policy's part: the sink's own, and a constant of the commit protocol."""
+FROM_ELSEWHERE: Final = {"commitIntervalSeconds", "positionIntervalSeconds", "inHandSeconds", "standingAtMostSeconds"}
+"""Not settings of the policy's part: the sink's own, and constants of the commit protocol and of how sinks work."""
 NOT_THE_POLICYS: Final = {"drainRecordsPerSecond", "rawFilesBelowRetentionHours"}
 """The sink's, when it defers and reads back what was deferred."""
 

@@ -77,6 +77,32 @@ def test_unread_on_paper_is_taken_off(told_s: float | None, unread: int, counts:
     assert signals.unread_records == pytest.approx(counts)
 
 
+@pytest.mark.parametrize(
+    ("told_s", "stood_s", "counts"),
+    [
+        pytest.param(0.2, 2.0, 730, id="what came while sinks stood still, just before they told"),
+        pytest.param(2.5, 2.0, 650, id="but not twice: a part of it is in the age of what they told"),
+        pytest.param(4.0, 2.0, 550, id="and all of it in this"),
+        pytest.param(0.2, 60.0, 430, id="of no more than 5 s"),
+        pytest.param(0.2, math.nan, 930, id="nothing where nobody believes"),
+        pytest.param(None, 2.0, 850, id="nor where a sink does not tell"),
+    ],
+)
+def test_what_came_while_sinks_stood_still_is_taken_off(told_s: float | None, stood_s: float, counts: float) -> None:
+    look = replace(QUIET, positions_age_s=told_s, standing_s=stood_s, unread_records=1_000, offered_per_s=100.0)
+    _, signals = read_signals(DegradationConfig(), SignalState(), look, START_S)
+    assert signals.unread_records == pytest.approx(counts)
+
+
+def test_what_came_since_positions_were_told_goes_by_the_rate_at_which_it_came() -> None:
+    state, _ = read_signals(DegradationConfig(), SignalState(), QUIET, START_S)
+    stepped = replace(QUIET, offered_per_s=100_000.0, positions_age_s=0.5, standing_s=2.0, unread_records=90_000)
+    _, signals = read_signals(DegradationConfig(), state, stepped, START_S + 5)
+    smoothed = signals.offered_per_s
+    assert smoothed is not None
+    assert signals.unread_records == pytest.approx(90_000 - 50_000 - 2.5 * smoothed)
+
+
 def test_a_bursts_own_rate_hides_nothing_of_it() -> None:
     config = DegradationConfig()
     state, _ = read_signals(config, SignalState(), QUIET, START_S)
