@@ -17,6 +17,8 @@ SLOPE_TAU_S: Final = 10.0
 """Time constant of the unread lag's slope and of the rates read: a burst shows after one or two looks."""
 OFFERED_TAU_S: Final = 30.0
 """Time constant of the offered rate: noise of single seconds must not move replicas."""
+NOISE: Final = 1.2
+"""Under a steady load, what came in a few seconds is up to so many times what the rates say."""
 GAP_S: Final = 60.0
 """Two looks further apart than this say nothing of the time between them: slopes and calm start anew."""
 
@@ -127,20 +129,18 @@ def _signals(
 def _on_paper(config: DegradationConfig, observation: Observation, smoothed_per_s: float) -> float:
     """Return how many records look unread with sinks that keep up.
 
-    What came since they told positions: nobody knows that it is unread. What they had on the way to them then: half a
-    second's worth, and what came while they stood still for a commit, if that was within a position interval before
-    they told.
+    What came since they told positions, and what they had on the way to them then: half a second's worth, and what came
+    while they stood still for a commit, if that was within a position interval before they told.
     """
-    offered_per_s = observation.offered_per_s or 0.0
-    # The smaller of the two rates: a burst's own rate must not hide its first second.
-    steady_per_s = min(smoothed_per_s, offered_per_s)
+    # The smaller of the two rates: a burst's own rate must not hide its first seconds, nor a burst's that is over.
+    steady_per_s = NOISE * min(smoothed_per_s, observation.offered_per_s or 0.0)
     told_s = _known_or(observation.positions_age_s, math.inf)
     if told_s == math.inf:
         return (config.in_hand_s + config.position_interval_s) * steady_per_s
     standing_s = min(_known_or(observation.standing_s, 0.0), config.standing_at_most_s)
     # A position that is older than the interval was told before the sink stood still: that time is in its age.
     standing_s = max(0.0, standing_s - max(0.0, told_s - config.position_interval_s))
-    return told_s * offered_per_s + (config.in_hand_s + standing_s) * steady_per_s
+    return (told_s + config.in_hand_s + standing_s) * steady_per_s
 
 
 def _known_or(value: float | None, otherwise: float) -> float:
