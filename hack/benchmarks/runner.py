@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ def main() -> int:
         for name, text in BENCHMARKS.items():
             print(f"{name:12} {text}")
         return 0
+    # As Ctrl-C does: what a benchmark has started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     context = _context()
     print(" ".join(f"{key}={value}" for key, value in context.items()), file=sys.stderr)
     figures: list[Figure] = []
