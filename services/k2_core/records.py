@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
@@ -60,6 +60,7 @@ class RecordType:
     name: str
     schema_file: str
     packaged_id: int
+    partitioned: ClassVar[bool] = True
 
     @cached_property
     def avro(self) -> dict[str, Any]:
@@ -83,9 +84,40 @@ class RecordType:
     def iceberg_schema(self) -> Schema:
         """The Iceberg form of a table's row; ids follow the order of the columns, nested ones after them."""
         docs = {field["name"]: field.get("doc") for field in self.avro["fields"]}
-        docs |= {name: doc for name, _, doc in TABLE_COLUMNS}
-        ids = _IdCounter(len(self.table_schema))
-        columns = [
+        return iceberg_schema(self.table_schema, docs | {name: doc for name, _, doc in TABLE_COLUMNS})
+
+
+TRADES: Final = RecordType("trades", "trade_v2.avsc", 1_000_001)
+QUOTES: Final = RecordType("quotes", "quote_v2.avsc", 1_000_002)
+RECORD_TYPES: Final[Mapping[str, RecordType]] = {kind.name: kind for kind in (TRADES, QUOTES)}
+
+
+class TableForm(Protocol):
+    """What a table is made from: a record type, or what is derived from one."""
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+
+    @property
+    def iceberg_schema(self) -> Schema:
+        """The Iceberg form of a row."""
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether it is by day and symbol: not where a commit brings a handful of rows."""
+
+
+def iceberg_schema(columns: pa.Schema, docs: Mapping[str, str | None]) -> Schema:
+    """Return the Iceberg form of columns; ids follow their order, nested ones after them.
+
+    Args:
+        columns: In Arrow form.
+        docs: What each one means.
+    """
+    ids = _IdCounter(len(columns))
+    return Schema(
+        *(
             NestedField(
                 field_id=index,
                 name=field.name,
@@ -93,14 +125,9 @@ class RecordType:
                 required=not field.nullable,
                 doc=docs[field.name],
             )
-            for index, field in enumerate(self.table_schema, start=1)
-        ]
-        return Schema(*columns)
-
-
-TRADES: Final = RecordType("trades", "trade_v2.avsc", 1_000_001)
-QUOTES: Final = RecordType("quotes", "quote_v2.avsc", 1_000_002)
-RECORD_TYPES: Final[Mapping[str, RecordType]] = {kind.name: kind for kind in (TRADES, QUOTES)}
+            for index, field in enumerate(columns, start=1)
+        )
+    )
 
 
 class _IdCounter:

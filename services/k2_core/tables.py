@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError, RESTError, TableAlreadyExistsError
-from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import SortField, SortOrder
@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemy
 
 from k2_core.config import ServiceSettings
 from k2_core.errors import CatalogUnavailableError, SpecError
-from k2_core.records import RecordType
+from k2_core.records import TableForm
 from k2_core.state import PIPELINE_KEY
 from k2_core.storage import file_properties, storage_fault
 
@@ -126,9 +126,9 @@ def answering(warehouse: str, properties: Mapping[str, str]) -> Iterator[None]:
         raise storage_fault(error, warehouse, properties) from error
 
 
-def table_name(namespace: str, record_type: RecordType) -> tuple[str, str]:
+def table_name(namespace: str, form: TableForm) -> tuple[str, str]:
     """Return a table's identifier, such as `("market", "trades")`."""
-    return (namespace, record_type.name)
+    return (namespace, form.name)
 
 
 def partition_spec(schema: Schema) -> PartitionSpec:
@@ -153,7 +153,7 @@ def sort_order(schema: Schema) -> SortOrder:
     return SortOrder(*(SortField(schema.find_field(name).field_id, IdentityTransform()) for name in names))
 
 
-def load_table(catalog: Catalog, namespace: str, record_type: RecordType) -> Table | None:
+def load_table(catalog: Catalog, namespace: str, form: TableForm) -> Table | None:
     """Return the table, or None if there is none.
 
     Raises:
@@ -162,33 +162,33 @@ def load_table(catalog: Catalog, namespace: str, record_type: RecordType) -> Tab
     """
     with answering(catalog.properties.get("warehouse", ""), catalog.properties):
         try:
-            return catalog.load_table(table_name(namespace, record_type))
+            return catalog.load_table(table_name(namespace, form))
         except NoSuchTableError:
             return None
 
 
-def ensure_table(catalog: Catalog, namespace: str, record_type: RecordType, pipeline_uid: str) -> Table:
+def ensure_table(catalog: Catalog, namespace: str, form: TableForm, pipeline_uid: str) -> Table:
     """Return the table, created for this pipeline if it is missing. Whose it is, is the commit protocol's to check.
 
     Raises:
         CatalogUnavailableError: The catalog does not answer.
         StorageUnavailableError: The warehouse does not take the table's metadata.
     """
-    found = load_table(catalog, namespace, record_type)
+    found = load_table(catalog, namespace, form)
     if found is not None:
         return found
-    schema = record_type.iceberg_schema
+    schema = form.iceberg_schema
     more: dict[str, Any] = {"properties": TABLE_PROPERTIES | {PIPELINE_KEY: pipeline_uid}}
     with answering(catalog.properties.get("warehouse", ""), catalog.properties):
         with contextlib.suppress(IntegrityError):  # another sink was faster: SqlCatalog looks first and writes then
             catalog.create_namespace_if_not_exists(namespace)
         try:
             return catalog.create_table(
-                table_name(namespace, record_type),
+                table_name(namespace, form),
                 schema=schema,
-                partition_spec=partition_spec(schema),
+                partition_spec=partition_spec(schema) if form.partitioned else UNPARTITIONED_PARTITION_SPEC,
                 sort_order=sort_order(schema),
                 **more,
             )
         except TableAlreadyExistsError:  # another sink was faster
-            return catalog.load_table(table_name(namespace, record_type))
+            return catalog.load_table(table_name(namespace, form))

@@ -82,10 +82,10 @@ class TableWriter:
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._catalog = catalog
+        self.catalog = catalog
         self._namespace = namespace
         self._record_type = record_type
-        self._owner = owner
+        self.owner = owner
         self._sleep = sleep
         self.table = ensure_table(catalog, namespace, record_type, owner.pipeline_uid)
         self._unsure: set[str] = set()
@@ -101,11 +101,11 @@ class TableWriter:
             StateError: The head forbids going on; see `protocol.current_state`.
             CatalogUnavailableError: The catalog does not answer.
         """
-        table = load_table(self._catalog, self._namespace, self._record_type)
+        table = load_table(self.catalog, self._namespace, self._record_type)
         if table is None:
             raise StateError(f"table {self._namespace}.{self._record_type.name}: found none, expected the one in use")
         self.table = table
-        self.state = current_state(read_head(table), self._owner.pipeline_uid, self._owner.cluster_id)
+        self.state = current_state(read_head(table), self.owner.pipeline_uid, self.owner.cluster_id)
         return table, self.state
 
     def may_hold(self, batch_id: str) -> bool:

@@ -48,6 +48,8 @@ class SinkMetrics:
         self.ledger_records = gauge("ledger_open_records", "Records that are owed to the table, owned partitions")
         self.ledger_entries = gauge("ledger_open_entries", "Ranges of the log with such records, owned partitions")
         self.ledger_oldest = gauge("ledger_oldest_seconds", "Age in the log of the oldest of them, 0 without any")
+        self.checked = counter("checked_rows_total", "Committed rows that enrichment looked at")
+        self.findings = counter("findings_total", "Rows in which it found something that stands out", "finding")
         self.control_trouble = Gauge(
             "k2_control_trouble",
             "1 while the control topic is missing, not read or holds garbage, so that the level stays",

@@ -40,9 +40,9 @@ from k2_sink.landing import Landing, Written
 from k2_sink.owed import open_drain
 from k2_sink.parts import Parts
 from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, repayment, starting_positions
-from k2_sink.raw_sweep import RawSweep
 from k2_sink.signals import CommitSignals
 from k2_sink.source import Source
+from k2_sink.upkeep import open_upkeep
 
 READ_TIMEOUT_S: Final = 0.1
 REREAD_AFTER_S: Final = 1.0
@@ -83,7 +83,7 @@ class Sink:
         self._classes = KeyClasses(parts.priorities)
         raw = RawFiles(parts.writer.table.io, parts.writer.table.location())
         self.drain = open_drain(parts, self._source, raw, clock, utc_s)
-        self._sweep = RawSweep(parts.writer, raw, clock, utc_s)
+        self._upkeep = open_upkeep(parts, raw, clock, utc_s)
         self._landing = Landing(parts.writer, raw, self._spec.compression_level, parts.metrics, parts.heart, utc_s)
         self._decoder = BatchDecoder(TRADES, parts.schemas.by_id)
         self._dead_letters = DeadLetterProducer(parts.settings)
@@ -129,6 +129,7 @@ class Sink:
         else:
             self.trouble = None
             self._pay_back()
+            self._upkeep.step(self._level)
 
     def _act_on(self, level: Level) -> Deferring | None:
         """Take up a level, and return what is to be deferred at it."""
@@ -189,7 +190,6 @@ class Sink:
             drained = self.drain.step(self._batch.ledger(), self._level, self._interval.seconds)
             if drained and self._batch.empty:
                 self._pay(drained)
-            self._sweep.step(self._level)
         except RetryableError as error:
             _log.error("drain: will be tried again", extra={"error": str(error)})
             self.drain.rest()

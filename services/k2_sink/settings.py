@@ -16,3 +16,5 @@ class SinkSettings(ServiceSettings):
     """How long after a crash the group waits before others take the partitions over."""
     sink_stop_at_end: bool = False
     """Stop by itself once everything that was in the log at the start is committed; for backfills and benchmarks."""
+    sink_check_every_s: float = Field(default=60, gt=0)
+    """How often enrichment looks through what was committed, and commits what it found."""

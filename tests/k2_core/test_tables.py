@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 from k2_core import tables
 from k2_core.config import ServiceSettings
 from k2_core.errors import CatalogUnavailableError, SpecError
+from k2_core.quality import QUALITY
 from k2_core.records import QUOTES, RECORD_TYPES, TRADES, RecordType
 from k2_core.tables import TABLE_PROPERTIES, ensure_table, load_table, open_catalog, sort_columns, sql_uri, table_name
 from support.postgres import LocalPostgres
@@ -165,6 +166,11 @@ class TestTable:
         assert {field.transform for field in table.sort_order().fields} == {IdentityTransform()}
         order = [names[field.source_id] for field in table.sort_order().fields]
         assert order == sort_columns(list(names.values()))
+
+    def test_a_table_of_few_rows_is_in_one_part(self, catalog: Catalog) -> None:
+        table = ensure_table(catalog, "market", QUALITY, "uid")
+        assert (table.name(), table.spec().fields) == (("market", "quality"), ())
+        assert table.schema().as_struct() == QUALITY.iceberg_schema.as_struct()
 
     def test_trades_are_sorted_by_symbol_time_and_id(self) -> None:
         assert sort_columns(TRADES.table_schema.names) == ["symbol", "event_time", "trade_id"]
