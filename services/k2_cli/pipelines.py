@@ -39,7 +39,7 @@ def resolve(file: Path | None, captured_symbols: Iterable[str] = ()) -> Pipeline
 
 def widened(pipeline: Pipeline, symbols: Iterable[str]) -> Pipeline:
     """Return the pipeline with those symbols added to its first source that no source lists."""
-    listed = {symbol.name for source in pipeline.spec.ingestion for symbol in source.symbols}
+    listed = {symbol for source in pipeline.spec.ingestion if not source.reads_files for symbol in source.symbol_names}
     missing = [{"name": symbol} for symbol in symbols if symbol not in listed]
     if not missing:
         return pipeline

@@ -261,7 +261,7 @@ class Session:
             future.set_result(decided)
             return future
         first = self._pipeline.spec.ingestion[0]
-        url = f"{first.url}/stream?streams={first.symbols[0].name.lower()}@trade"
+        url = f"{first.stream_url}/stream?streams={first.symbol_names[0].lower()}@trade"
         pool = ThreadPoolExecutor(1, thread_name_prefix="k2-probe")
         future = pool.submit(lambda: source.choose(source.probe(url), held, name))
         pool.shutdown(wait=False)
@@ -278,7 +278,7 @@ class Session:
         first = self._pipeline.spec.ingestion[0]
         match self.choice.kind:
             case source.Kind.LIVE:
-                return f"the live exchange at {first.url} ({self.choice.reason})"
+                return f"the live exchange at {first.stream_url} ({self.choice.reason})"
             case source.Kind.CAPTURE:
                 return f"K2's own exchange, replaying {len(self._options.captures)} capture(s)"
         return f"K2's own exchange with synthetic trades ({self.choice.reason})"
@@ -326,7 +326,7 @@ class Session:
 
     def _announce(self) -> None:
         url = self.stack.api_url
-        symbol = self._pipeline.spec.ingestion[0].symbols[0].name
+        symbol = self._pipeline.spec.ingestion[0].symbol_names[0]
         query = f"curl -s -H 'X-API-Key: {DEVELOPMENT_KEY}' '{url}/v1/trades/recent?symbol={symbol}&limit=5'"
         if self._options.json_output:
             output.print_json({"api": url, "query": query, "source": self.choice.kind, "reason": self.choice.reason})

@@ -142,7 +142,7 @@ class IngestService:
         log.info("sequences continue from the log", extra={"symbols": len(symbols), "continued": len(ends)})
         for symbol in symbols:
             tracker = SequenceTracker(ends[symbol] + 1 if symbol in ends else None)
-            identity = Identity(self._source.venue, self._source.market, self._source.asset_class, symbol)
+            identity = Identity(self._source.venue, self._source.exchange_market, self._source.traded, symbol)
             encoder = TradeEncoder(identity, schema_id)
             self.lanes[symbol] = Lane(self.producer.account(symbol), tracker, encoder)
 
@@ -152,7 +152,7 @@ class IngestService:
         symbols = self._source.symbol_names
         parser = binance.Parser(symbols, unit)
         loop = HotLoop(parser, self.lanes, self.producer, self._metrics, self._notice)
-        url = (settings.ingest_url or self._source.url) + binance.stream_path(symbols, unit)
+        url = (settings.ingest_url or self._source.stream_url) + binance.stream_path(symbols, unit)
         config = FeedConfig(url, settings.ingest_ca_file, settings.ingest_stale_after_s)
 
         def handle(messages: Sequence[bytes], received_ns: int) -> None:
@@ -201,7 +201,7 @@ class IngestService:
         }
 
     async def _replay_finished(self) -> bool:
-        base = self._settings.ingest_rest_url or self._source.rest_url
+        base = self._settings.ingest_rest_url or self._source.rest_server
         try:
             async with httpx.AsyncClient(timeout=STATUS_TIMEOUT_S) as client:
                 answer = await client.get(f"{base}/k2/status")

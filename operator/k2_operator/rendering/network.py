@@ -55,7 +55,7 @@ def egress_ports(effective: Effective, component: str, source: str | None) -> se
     ports |= _ports([kafka.schema_registry_url])
     if component == INGEST:
         one = next(one for one in effective.pipeline.spec.ingestion if one.name == source)
-        ports |= _ports([one.url, one.rest_url])
+        ports |= _ports([one.stream_url, one.rest_server])
     if component in {SINK, QUERY}:
         ports |= _storage_ports(effective)
     return ports
