@@ -1,4 +1,4 @@
-"""One ingest process: a source of the pipeline file, from its socket to Kafka, until told to stop.
+"""One ingest process: a source of the pipeline file, from an exchange's socket to Kafka, until told to stop.
 
 Owns the wiring, the order of start and stop, and the exit code. Called by `__main__` and by benchmarks. It never
 decides anything about records; that is `pipeline`'s, the venue's and the sequence's.
@@ -25,8 +25,10 @@ from k2_core.schemas import schema_source
 from k2_core.spec import IngestionSpec, Pipeline, load_pipeline
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import Symbol
+from k2_ingest.draining import drain
 from k2_ingest.encode import Identity, TradeEncoder
 from k2_ingest.feed import Feed, FeedConfig
+from k2_ingest.files.service import FileService
 from k2_ingest.log_end import LogEnd
 from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
 from k2_ingest.pipeline import Lane
@@ -37,10 +39,6 @@ from k2_ingest.settings import IngestSettings
 from k2_ingest.venues import binance
 
 log = logging.getLogger(__name__)
-
-EXIT_OK: Final = 0
-EXIT_UNACKNOWLEDGED: Final = 4
-"""Some received trades are not known to be in the log; the number is in the last line."""
 
 POLL_INTERVAL_S: Final = 0.005  # acknowledgements are taken and a paused socket is looked at this often
 STATUS_TIMEOUT_S: Final = 5.0
@@ -113,7 +111,7 @@ class IngestService:
         finally:
             poller.cancel()
             await asyncio.gather(poller, return_exceptions=True)
-            code = self._drain()
+            code = drain(self.producer, self._settings.ingest_flush_timeout_s)
         return code
 
     def stop(self) -> None:
@@ -175,18 +173,6 @@ class IngestService:
         except KafkaUnavailableError as error:
             feed.fail(error)
 
-    def _drain(self) -> int:
-        """Wait for the last acknowledgements and say how it ended."""
-        left = self.producer.flush(self._settings.ingest_flush_timeout_s)
-        self.producer.close()
-        received = sum(account.received for account in self.producer.accounts.values())
-        told = {"received": received, "unacknowledged": left, "dead_lettered": self.producer.dead_letters.acknowledged}
-        if left:
-            log.error("ingest stops with records that kafka has not acknowledged", extra=told)
-            return EXIT_UNACKNOWLEDGED
-        log.info("ingest stops, all is in the log", extra=told)
-        return EXIT_OK
-
     def _acknowledged(self, received_ns: int) -> None:
         self._metrics.receive_to_acknowledge.observe((time.time_ns() - received_ns) / 1e9)
 
@@ -211,13 +197,23 @@ class IngestService:
         return answer.is_success and bool(answer.json().get("finished"))
 
 
+def service_for(settings: IngestSettings, pipeline: Pipeline) -> IngestService | FileService:
+    """Return what runs the source that the settings name.
+
+    Raises:
+        SpecError: There is no such source.
+    """
+    source = choose_source(pipeline, settings.ingest_source)
+    return FileService(settings, pipeline, source) if source.reads_files else IngestService(settings, pipeline)
+
+
 async def serve(settings: IngestSettings) -> int:
     """Run the process that the settings describe until SIGTERM or SIGINT.
 
     Raises:
         K2Error: It could not start, or could not go on.
     """
-    service = IngestService(settings, load_pipeline(settings.pipeline_file))
+    service = service_for(settings, load_pipeline(settings.pipeline_file))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)
