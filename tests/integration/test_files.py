@@ -98,6 +98,9 @@ def test_real_files_beside_an_exchange_over_a_kill_are_there_once_each(
     with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", headers=headers, timeout=60) as client:
         for symbol, rows in expected.items():
             assert Counter(answers(client, symbol, *MARCH)) == rows
+            summary = client.get(f"/v1/summary/{symbol}").raise_for_status().json()["data"]
+            on_market = Counter(at.date().isoformat() for _, _, _, at, _, venue, _ in rows.elements() if venue != "X")
+            assert {day["day"]: day["trades"] for day in summary} == on_market
         recent = client.get("/v1/trades/recent", params={"symbol": "BTCUSDT"}).raise_for_status().json()
         assert recent["data"]
     lag = k2("lag", "--json", "--dir", running.folder).document["partitions"]

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from k2_core.checks import EARLIEST, LATEST
 from k2_core.errors import RecordError
+from k2_core.records import OFF_MARKET_KEY
 from k2_ingest.decimals import DECIMALS, PRICE_LIMIT, QUANTITY_LIMIT, scaled
 
 Vendor: TypeAlias = tuple[tuple[str, str], ...]
@@ -31,8 +32,7 @@ EXCHANGE: Final = "asx"
 ASSET_CLASS: Final = "equities"
 SYDNEY: Final = ZoneInfo("Australia/Sydney")
 
-OFF_MARKET: Final = ("off_market", "true")
-"""Of a print that was agreed elsewhere and only reported, at a price that says little of the market then."""
+OFF_MARKET: Final = (OFF_MARKET_KEY, "true")
 OFF_MARKET_VENUE: Final = "X"
 
 COLUMNS: Final = 7
