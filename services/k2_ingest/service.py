@@ -11,7 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
@@ -28,7 +28,6 @@ from k2_core.types import Symbol
 from k2_ingest.draining import drain
 from k2_ingest.encode import Identity, TradeEncoder
 from k2_ingest.feed import Feed, FeedConfig
-from k2_ingest.files.service import FileService
 from k2_ingest.log_end import LogEnd
 from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
 from k2_ingest.pipeline import Lane
@@ -37,6 +36,9 @@ from k2_ingest.producer import Destination, TradeProducer
 from k2_ingest.sequence import SequenceTracker
 from k2_ingest.settings import IngestSettings
 from k2_ingest.venues import binance
+
+if TYPE_CHECKING:
+    from k2_ingest.files.service import FileService
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +206,11 @@ def service_for(settings: IngestSettings, pipeline: Pipeline) -> IngestService |
         SpecError: There is no such source.
     """
     source = choose_source(pipeline, settings.ingest_source)
-    return FileService(settings, pipeline, source) if source.reads_files else IngestService(settings, pipeline)
+    if not source.reads_files:
+        return IngestService(settings, pipeline)
+    from k2_ingest.files.service import FileService  # noqa: PLC0415  # object storage's client, a feed need not wait for
+
+    return FileService(settings, pipeline, source)
 
 
 async def serve(settings: IngestSettings) -> int:
