@@ -70,6 +70,8 @@ class Options:
         Raises:
             SpecError: Names the option.
         """
+        if self.once and not self.captures and self.file is None:
+            raise SpecError("--once", "no --capture", "captures to replay once, or a pipeline of files alone")
         if self.synthetic and self.captures:
             raise SpecError("--synthetic", "--capture too", "one of them")
         if self.speed is not None and not self.captures:
