@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from k2_core.errors import SpecError
-from k2_core.spec import KafkaSpec, Pipeline, SecretKeyRef, StorageSpec, parse_pipeline
+from k2_core.spec import IngestionSpec, KafkaSpec, Pipeline, SecretKeyRef, StorageSpec, parse_pipeline
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import TopicName
 from k2_operator.config import OperatorConfig
@@ -53,6 +53,10 @@ class Effective:
         """Whether the number of sinks is the controller's."""
         return self.pipeline.spec.scaling.mode == "Auto"
 
+    def source(self, name: str) -> IngestionSpec:
+        """Return the source of a name."""
+        return next(source for source in self.pipeline.spec.ingestion if source.name == name)
+
     def topics(self) -> dict[TopicName, int]:
         """Return the topics that have to exist and their partitions, dead letters included."""
         wanted = self.pipeline.trades_topics()
@@ -75,9 +79,11 @@ def effective(body: Mapping[str, Any], config: OperatorConfig) -> Effective:
         config: The operator's.
 
     Raises:
-        SpecError: The resource is wrong, or names no Kafka or storage where the operator has no default.
+        SpecError: The resource is wrong, names no Kafka or storage where the operator has no default, or a file of a
+            laptop.
     """
     pipeline = parse_pipeline(body)
+    _require_objects(pipeline)
     kafka = pipeline.spec.kafka or config.defaults.kafka
     storage = pipeline.spec.storage or config.defaults.storage
     if kafka is None:
@@ -85,6 +91,18 @@ def effective(body: Mapping[str, Any], config: OperatorConfig) -> Effective:
     if storage is None:
         raise SpecError("spec.storage", "nothing, and no default in the operator's configuration", "a catalog")
     return Effective(pipeline, kafka, storage, pipeline.spec.query.api_key_secret or config.defaults.api_key_secret)
+
+
+def _require_objects(pipeline: Pipeline) -> None:
+    """Refuse files that only a laptop has: which node a pod runs on is nobody's choice, and its disk is none of ours.
+
+    No rule of the definition says so, as the same document may run on a laptop.
+    """
+    for at, source in enumerate(pipeline.spec.ingestion):
+        for number, file in enumerate(source.files or ()):
+            if not file.path.startswith("s3://"):
+                path = f"spec.ingestion[{at}].files[{number}].path"
+                raise SpecError(path, repr(file.path), "an s3:// URL, as pods have no files of their own")
 
 
 def _kafka_secrets(kafka: KafkaSpec) -> Iterator[tuple[str, SecretKeyRef]]:

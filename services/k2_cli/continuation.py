@@ -12,6 +12,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from k2_cli.pipelines import exchanges
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin, client_config
@@ -37,7 +38,7 @@ def next_ids(settings: ServiceSettings, pipeline: Pipeline) -> dict[str, int]:
     found: dict[str, int] = {}
     consumer = Consumer(client_config(settings, group_id="k2-continuation", enable_auto_commit=False))
     try:
-        for source in pipeline.spec.ingestion:
+        for source in exchanges(pipeline):
             topic = pipeline.trades_topic(source)
             if topic in topics:  # a run that ended early may not have made it
                 partitions = {partition_of(symbol, topics[topic][1]) for symbol in source.symbol_names}

@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 from k2_cli.environment import reader_settings, service_environment
 from k2_cli.folder import RunInfo, RunningProcess, StateFolder
 from k2_cli.output import Say
+from k2_cli.pipelines import exchanges
 from k2_cli.source import Choice, Kind
 from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
@@ -203,13 +204,13 @@ class LocalStack:
 
     def start_exchange(self, exchange: Exchange) -> None:
         """Start K2's own exchange, on the port that was chosen."""
-        options = ["--port", str(self._exchange_port), "--start-clients", str(len(self.pipeline.spec.ingestion))]
+        options = ["--port", str(self._exchange_port), "--start-clients", str(len(exchanges(self.pipeline)))]
         options += ["--close-at-end"] if exchange.close_at_end else ["--keep-open"]
         if exchange.captures:
             options += [part for file in exchange.captures for part in ("--capture", str(file.absolute()))]
             options += ["--speed", f"{exchange.speed:g}", "--pass-malformed"]
         else:
-            symbols = dict.fromkeys(name for source in self.pipeline.spec.ingestion for name in source.symbol_names)
+            symbols = dict.fromkeys(name for source in exchanges(self.pipeline) for name in source.symbol_names)
             options += ["--symbols", ",".join(symbols), "--rate", f"{exchange.rate:g}"]
             options += [part for name, at in exchange.first_ids.items() for part in ("--first-id", f"{name}={at}")]
         command = [sys.executable, "-m", "k2_cli", "exchange", *options]
@@ -221,13 +222,13 @@ class LocalStack:
 
         Args:
             exchange: `host:port` of K2's own exchange, or None for the exchange that the pipeline names.
-            stop_at_end: Whether they end with the replay.
+            stop_at_end: Whether they end with the replay, or when all files are in the log.
         """
         return [self._ingest(source, exchange, stop_at_end=stop_at_end) for source in self.pipeline.spec.ingestion]
 
     def _ingest(self, source: IngestionSpec, exchange: str | None, *, stop_at_end: bool) -> Child:
         extra = {"K2_INGEST_SOURCE": source.name}
-        if exchange is not None:
+        if exchange is not None and not source.reads_files:
             extra |= {"K2_INGEST_URL": f"ws://{exchange}", "K2_INGEST_REST_URL": f"http://{exchange}"}
         if stop_at_end:
             extra["K2_INGEST_STOP_AT_END"] = "true"
@@ -286,4 +287,4 @@ def _started_at() -> str:
 
 def needs_exchange(choice: Choice) -> bool:
     """Whether K2's own exchange has to run."""
-    return choice.kind is not Kind.LIVE
+    return choice.kind in {Kind.CAPTURE, Kind.SYNTHETIC}

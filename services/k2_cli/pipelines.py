@@ -12,7 +12,8 @@ from typing import Final
 import yaml
 
 from k2_core.errors import SetupError, SpecError
-from k2_core.spec import API_VERSION, KIND, Pipeline, load_pipeline, parse_pipeline
+from k2_core.spec import API_VERSION, KIND, IngestionSpec, Pipeline, load_pipeline, parse_pipeline
+from k2_core.storage import is_s3
 
 DEFAULT_NAME: Final = "crypto"
 """Of the pipeline that a capture without a file makes; that of manifests/pipeline.yaml, so that both share a folder."""
@@ -33,18 +34,40 @@ def resolve(file: Path | None, captured_symbols: Iterable[str] = ()) -> Pipeline
         raise SpecError("-f", "nothing", "a pipeline file, such as manifests/pipeline.yaml")
     if file is None:
         return parse_pipeline(_document(symbols))
-    pipeline = load_pipeline(file)
+    pipeline = with_paths_from(load_pipeline(file), file.absolute().parent)
     return widened(pipeline, symbols) if symbols else pipeline
 
 
+def exchanges(pipeline: Pipeline) -> list[IngestionSpec]:
+    """Return the sources that are exchanges and no files."""
+    return [source for source in pipeline.spec.ingestion if not source.reads_files]
+
+
+def with_paths_from(pipeline: Pipeline, folder: Path) -> Pipeline:
+    """Return the pipeline with the paths of its files as they are seen from a folder, where they are not absolute."""
+    document = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
+    files = [file for source in document["spec"]["ingestion"] for file in source.get("files", ())]
+    for file in files:
+        if not is_s3(file["path"]):
+            file["path"] = str(folder / file["path"])
+    return parse_pipeline(document) if files else pipeline
+
+
 def widened(pipeline: Pipeline, symbols: Iterable[str]) -> Pipeline:
-    """Return the pipeline with those symbols added to its first source that no source lists."""
-    listed = {symbol.name for source in pipeline.spec.ingestion for symbol in source.symbols}
+    """Return the pipeline with those symbols added to its first exchange that no exchange lists.
+
+    Raises:
+        SpecError: It has no exchange.
+    """
+    listed = {symbol for source in exchanges(pipeline) for symbol in source.symbol_names}
     missing = [{"name": symbol} for symbol in symbols if symbol not in listed]
     if not missing:
         return pipeline
     document = pipeline.model_dump(mode="json", by_alias=True, exclude_none=True)
-    document["spec"]["ingestion"][0]["symbols"] += missing
+    sources = [source for source in document["spec"]["ingestion"] if "symbols" in source]
+    if not sources:
+        raise SpecError("--capture", "a pipeline of files alone", "one with an exchange, or no capture")
+    sources[0]["symbols"] += missing
     return parse_pipeline(document)
 
 

@@ -10,6 +10,7 @@ import enum
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,8 @@ class Kind(enum.StrEnum):
     LIVE = "live"
     CAPTURE = "capture"
     SYNTHETIC = "synthetic"
+    FILES = "files"
+    """Of a pipeline without an exchange: its rows say which file they are from, so they mix with any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,24 @@ def choose(problem: str | None, held: str | None, folder: str) -> Choice:
             "use another --dir, or remove them with `k2 reset`"
         )
     return Choice(Kind.SYNTHETIC, problem)
+
+
+def told(choice: Choice, servers: Sequence[str], captures: int) -> str:
+    """Return a choice in words.
+
+    Args:
+        choice: What is told.
+        servers: URLs of the pipeline's exchanges.
+        captures: How many of them are replayed.
+    """
+    match choice.kind:
+        case Kind.FILES:
+            return f"files ({choice.reason})"
+        case Kind.LIVE:
+            return f"the live exchange at {servers[0]} ({choice.reason})"
+        case Kind.CAPTURE:
+            return f"K2's own exchange, replaying {captures} capture(s)"
+    return f"K2's own exchange with synthetic trades ({choice.reason})"
 
 
 def _refuse_mixing(wanted: Kind, held: str | None, folder: str) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -35,6 +35,7 @@ from k2_query.settings import DEVELOPMENT_KEY
 
 if TYPE_CHECKING:
     from k2_cli.captured import Captured
+    from k2_cli.loading import LoadAccount
     from k2_cli.replay import Account
     from k2_cli.verdict import Verdict
     from k2_core.spec import Pipeline
@@ -69,12 +70,24 @@ class Options:
         Raises:
             SpecError: Names the option.
         """
-        if self.once and not self.captures:
-            raise SpecError("--once", "no --capture", "files to replay once")
+        if self.once and not self.captures and self.file is None:
+            raise SpecError("--once", "no --capture", "captures to replay once, or a pipeline of files alone")
         if self.synthetic and self.captures:
             raise SpecError("--synthetic", "--capture too", "one of them")
         if self.speed is not None and not self.captures:
             raise SpecError("--speed", "no --capture", "files to replay")
+
+    def check_with(self, pipeline: Pipeline) -> None:
+        """Refuse what the pipeline contradicts.
+
+        Raises:
+            SpecError: Names the option.
+        """
+        listens = bool(pipelines.exchanges(pipeline))
+        if self.once and not self.captures and listens:
+            raise SpecError("--once", "no --capture", "captures to replay once, or a pipeline of files alone")
+        if self.synthetic and not listens:
+            raise SpecError("--synthetic", "a pipeline of files alone", "one with an exchange")
 
     @property
     def replay_speed(self) -> float:
@@ -104,7 +117,8 @@ def up(  # noqa: PLR0913, PLR0917  # an option each
         float | None, typer.Option(help="Multiple of the captured pace; 0 is full speed.", min=0, show_default="1")
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Replay the captures at full speed, commit everything, stop, and account.")
+        bool,
+        typer.Option("--once", help="Take in the captures or files once at full speed, commit, stop, and account."),
     ] = False,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Synthetic trades without asking the live exchange.")
@@ -129,6 +143,7 @@ def run(options: Options) -> ExitCode:
     """
     captured = _read_captures(options.captures)
     pipeline = pipelines.resolve(options.file, captured.symbols if captured else ())
+    options.check_with(pipeline)
     if inactive := inactive_settings(pipeline, laptop=True):
         output.say(f"without effect here: {', '.join(inactive)}")
     folder = StateFolder(options.directory)
@@ -186,7 +201,7 @@ class Session:
     def run(self, captured: Captured | None) -> ExitCode:
         """Start, run and stop; returns the exit code."""
         try:
-            result = self._replay(captured) if self._options.once and captured is not None else None
+            result = self._once(captured) if self._options.once else None
             if result is None:
                 self.start()
                 self._watch()
@@ -202,6 +217,16 @@ class Session:
             output.say(f"stopped; {self._owed:,} records are owed to the table: {_KEPT}")
         return ExitCode.OK if clean else ExitCode.NOT_WELL
 
+    def _once(self, captured: Captured | None) -> tuple[Account | LoadAccount, Verdict | LoadAccount]:
+        """Take in what there is once; returns the account, and what judges it."""
+        if captured is not None:
+            return self._replay(captured)
+        from k2_cli.loading import Load  # noqa: PLC0415  # imports pyiceberg
+
+        self.choice = _FILES_ALONE
+        account = Load(self.stack, self.supervisor, self.check, output.say).load(self.choice)
+        return account, account
+
     def _replay(self, captured: Captured) -> tuple[Account, Verdict]:
         from k2_cli.replay import Replay  # noqa: PLC0415  # imports pyiceberg and DuckDB
 
@@ -211,13 +236,14 @@ class Session:
         exchange = Exchange(self._options.captures, self._options.replay_speed, close_at_end=True)
         return Replay(self.stack, self.supervisor, self.check, output.say).run(captured, exchange, self.choice)
 
-    def _tell(self, account: Account, verdict: Verdict) -> bool:
-        """Print what became of a replay; returns whether what went in is what came out, each once."""
-        document = account.document()
+    def _tell(self, account: Account | LoadAccount, verdict: Verdict | LoadAccount) -> bool:
+        """Print what became of what went in; returns whether it is what came out, each once."""
+        document: dict[str, Any] = dict(account.document())
         if self._options.json_output:
             output.print_json(document)
         else:
-            output.print_table(list(document), [list(document.values())])
+            rows = document.get("files", [document])
+            output.print_table(list(rows[0]), [list(row.values()) for row in rows])
         for line in verdict.complaints():
             output.say(line)
         return verdict.exact
@@ -229,13 +255,15 @@ class Session:
         self.stack.start_sinks()
         self.choice = looking.result()
         held = self._folder.trades_kind()
-        self._folder.mark_trades(self.choice.kind)
+        if self.choice is not _FILES_ALONE:
+            self._folder.mark_trades(self.choice.kind)
         address = self.stack.choose_exchange() if needs_exchange(self.choice) else None
         # Importing itself takes the ingest longer than the exchange needs to listen.
         self.stack.start_ingest(address)
         if address is not None:
             self.stack.start_exchange(self._exchange(held))
-        output.say(f"source: {self._source_text()}")
+        servers = [one.stream_url for one in pipelines.exchanges(self._pipeline)]
+        output.say(f"source: {source.told(self.choice, servers, len(self._options.captures))}")
         # Last, as rows are committed without it: two processors have enough to start.
         self._let_rows_flow()
         self.stack.start_query()
@@ -256,12 +284,13 @@ class Session:
         asked = source.Asked(captures=bool(self._options.captures), synthetic=self._options.synthetic)
         held, name = self._folder.trades_kind(), str(self._folder.root)
         future: Future[source.Choice] = Future()
-        decided = source.decided(asked, held, name)
+        exchanges = pipelines.exchanges(self._pipeline)
+        decided = source.decided(asked, held, name) if exchanges else _FILES_ALONE
         if decided is not None:
             future.set_result(decided)
             return future
-        first = self._pipeline.spec.ingestion[0]
-        url = f"{first.url}/stream?streams={first.symbols[0].name.lower()}@trade"
+        first = exchanges[0]
+        url = f"{first.stream_url}/stream?streams={first.symbol_names[0].lower()}@trade"
         pool = ThreadPoolExecutor(1, thread_name_prefix="k2-probe")
         future = pool.submit(lambda: source.choose(source.probe(url), held, name))
         pool.shutdown(wait=False)
@@ -273,15 +302,6 @@ class Session:
         if self.choice.kind is source.Kind.SYNTHETIC and held is not None:
             first_ids = next_ids(self.stack.settings, self._pipeline)
         return Exchange(options.captures, options.replay_speed, options.rate, first_ids)
-
-    def _source_text(self) -> str:
-        first = self._pipeline.spec.ingestion[0]
-        match self.choice.kind:
-            case source.Kind.LIVE:
-                return f"the live exchange at {first.url} ({self.choice.reason})"
-            case source.Kind.CAPTURE:
-                return f"K2's own exchange, replaying {len(self._options.captures)} capture(s)"
-        return f"K2's own exchange with synthetic trades ({self.choice.reason})"
 
     def _watch(self) -> None:
         """Show figures until somebody asks to stop, the disk is nearly full, or a process cannot be kept up."""
@@ -326,8 +346,10 @@ class Session:
 
     def _announce(self) -> None:
         url = self.stack.api_url
-        symbol = self._pipeline.spec.ingestion[0].symbols[0].name
-        query = f"curl -s -H 'X-API-Key: {DEVELOPMENT_KEY}' '{url}/v1/trades/recent?symbol={symbol}&limit=5'"
+        symbol = self._pipeline.spec.ingestion[0].symbol_names[0]
+        # Trades of files are seldom of the last minutes.
+        route = "trades" if self._pipeline.spec.ingestion[0].reads_files else "trades/recent"
+        query = f"curl -s -H 'X-API-Key: {DEVELOPMENT_KEY}' '{url}/v1/{route}?symbol={symbol}&limit=5'"
         if self._options.json_output:
             output.print_json({"api": url, "query": query, "source": self.choice.kind, "reason": self.choice.reason})
             return
@@ -364,6 +386,7 @@ class Session:
         return left
 
 
+_FILES_ALONE: Final = source.Choice(source.Kind.FILES, "the pipeline names no exchange; each is read once")
 _ANY_END: Final = frozenset({"kafka", "exchange"})
 """A JVM says 143 after SIGTERM; what an exchange says does not matter."""
 _WELL: Final = frozenset({0, None})

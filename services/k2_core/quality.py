@@ -17,12 +17,10 @@ import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 
 from k2_core.errors import StateError
-from k2_core.records import UTC_MICROSECONDS, iceberg_schema
+from k2_core.records import OFF_MARKET_KEY, UTC_MICROSECONDS, iceberg_schema
 
 CLOCK_TOLERANCE_US: Final = 1_000
 """Venues tell time in milliseconds: that much earlier a trade may seem to have been received."""
-OFF_MARKET_KEY: Final = "off_market"
-"""In `vendor_data`: what a venue's parser writes as "true" of a print that is not of the order book."""
 CHECKED_KEY: Final = "k2.checked"
 """The property of the table that says how far it goes."""
 CHECKED_FORMAT: Final = 1

@@ -43,6 +43,10 @@ TABLE_COLUMNS: Final[tuple[tuple[str, pa.DataType, str], ...]] = (
 )
 """The columns that a table has beyond its record's fields, in order: name, type, meaning."""
 
+OFF_MARKET_KEY: Final = "off_market"
+"""In `vendor_data`, with the value `true`: a print that was agreed elsewhere and only reported, so that its price says
+little of the market then. Bars leave it out."""
+
 _PRIMITIVES: Final[Mapping[str, pa.DataType]] = {"string": pa.string(), "long": pa.int64(), "int": pa.int32()}
 
 

@@ -30,8 +30,9 @@ from k2_core.spec_fields import (
     rules,
     unchanging,
 )
+from k2_core.spec_ingestion import FileSpec, IngestionSpec, SymbolSpec
 from k2_core.spec_policy import DegradationSpec, ScalingSpec
-from k2_core.spec_services import IngestionSpec, MaintenanceSpec, QuerySpec, SinkSpec, SymbolSpec
+from k2_core.spec_services import MaintenanceSpec, QuerySpec, SinkSpec
 from k2_core.topics import topic_name
 from k2_core.types import TopicName
 
@@ -40,6 +41,7 @@ __all__ = [
     "KIND",
     "CatalogSpec",
     "DegradationSpec",
+    "FileSpec",
     "IngestionSpec",
     "KafkaSpec",
     "MaintenanceSpec",
@@ -179,14 +181,14 @@ class Pipeline(Model):
 
     def trades_topic(self, source: IngestionSpec) -> TopicName:
         """Return the topic that a source's trades go to; sources of one venue share it."""
-        return topic_name(self.spec.namespace, source.asset_class, "trades", source.venue)
+        return topic_name(self.spec.namespace, source.traded, "trades", source.venue)
 
     def trades_topics(self) -> dict[TopicName, int]:
         """Return every trades topic of the pipeline and its partitions: the most that any source asks for."""
         topics: dict[TopicName, int] = {}
         for source in self.spec.ingestion:
             topic = self.trades_topic(source)
-            topics[topic] = max(topics.get(topic, 0), source.partitions)
+            topics[topic] = max(topics.get(topic, 0), source.topic_partitions)
         return topics
 
 

@@ -18,6 +18,7 @@ from k2_core.quantity import QUANTITY_MAX_LENGTH, QUANTITY_PATTERN, quantity_val
 CONTRADICTION: Final = "k2_contradiction"
 """The type of the validation errors that `contradiction` makes."""
 RULES_KEY: Final = "x-kubernetes-validations"
+RESOURCES_DESCRIPTION: Final = "Of each pod; what is left out is the operator's default. Without effect on a laptop."
 
 
 class Model(BaseModel):
@@ -106,6 +107,14 @@ HttpUrlWithPath = Annotated[
     str, Field(pattern=r"^https?://[A-Za-z0-9._:\[\]-]+(/[A-Za-z0-9._~/-]*)?$", max_length=1024)
 ]
 """Without a user: what a URL must keep secret stands in a secret."""
+FilePath = Annotated[
+    str,
+    Field(
+        pattern=r"^(s3://[a-z0-9][a-z0-9.-]*(/[A-Za-z0-9._~+=@-]+)+|/?[A-Za-z0-9._~+=@ -]+(/[A-Za-z0-9._~+=@ -]+)*)$",
+        max_length=1024,
+    ),
+]
+"""An object's URL, or the path of a file."""
 Quantity = Annotated[
     str,
     Field(pattern=QUANTITY_PATTERN, max_length=QUANTITY_MAX_LENGTH),

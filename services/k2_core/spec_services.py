@@ -5,84 +5,11 @@ Read through `k2_core.spec`; pure.
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from k2_core.spec_fields import (
-    HttpUrl,
-    Model,
-    Name,
-    ResourcesSpec,
-    SecretKeyRef,
-    SymbolName,
-    WebSocketUrl,
-    contradiction,
-    keyed_by_name,
-    rule,
-    rules,
-)
-from k2_core.types import Symbol
-
-_RESOURCES: Final = "Of each pod; what is left out is the operator's default. Without effect on a laptop."
-
-
-class SymbolSpec(Model):
-    """A symbol to ingest, and how soon it may be deferred under load."""
-
-    name: SymbolName = Field(description="As the exchange writes it, in upper case.")
-    priority: Literal["critical", "normal", "low"] = Field(
-        default="normal", description="What may be deferred first under load: low, then normal."
-    )
-
-
-class IngestionSpec(Model):
-    """One source. Its Deployment and its part of metrics carry `name`."""
-
-    name: Name = Field(description="Of the source; a DNS label.")
-    venue: Literal["binance"] = Field(description="The exchange.")
-    market: Literal["spot"] = Field(default="spot", description="Which of the exchange's markets.")
-    asset_class: Literal["crypto"] = Field(default="crypto", description="Second part of the topic's name.")
-    url: WebSocketUrl = Field(
-        default="wss://stream.binance.com:9443", description="The exchange's WebSocket server, without a path."
-    )
-    rest_url: HttpUrl = Field(default="https://api.binance.com", description="Its REST server, without a path.")
-    symbols: tuple[SymbolSpec, ...] = Field(
-        min_length=1,
-        max_length=1024,
-        strict=False,
-        description="What to ingest; each symbol once.",
-        json_schema_extra=keyed_by_name(),
-    )
-    partitions: int = Field(
-        default=50,
-        ge=1,
-        le=1000,
-        description="Of the topic; they can only grow. They bound how many sinks share the work.",
-        # The value itself is in the API server's message; to write numbers in one is beyond its cost limits.
-        json_schema_extra=rules(rule("self >= oldSelf", "expected at least as many as before: they can only grow")),
-    )
-    gap_threshold_ids: int = Field(
-        default=1, ge=1, le=1_000_000_000, description="Missing trade ids in a row that make an alert. No effect yet."
-    )
-    silence_threshold_seconds: int = Field(
-        default=60, ge=1, le=86400, description="Seconds without any message that make an alert. No effect yet."
-    )
-    resources: ResourcesSpec | None = Field(default=None, description=_RESOURCES)
-
-    @model_validator(mode="after")
-    def _distinct_symbols(self) -> Self:
-        seen: set[str] = set()
-        for at, symbol in enumerate(self.symbols):
-            if symbol.name in seen:
-                raise contradiction(f"symbols[{at}]", f"{symbol.name} a second time", "each symbol once")
-            seen.add(symbol.name)
-        return self
-
-    @property
-    def symbol_names(self) -> tuple[Symbol, ...]:
-        """The symbols in the order of the file."""
-        return tuple(Symbol(symbol.name) for symbol in self.symbols)
+from k2_core.spec_fields import RESOURCES_DESCRIPTION, Model, ResourcesSpec, SecretKeyRef
 
 
 class SinkSpec(Model):
@@ -96,7 +23,7 @@ class SinkSpec(Model):
         default=500_000, ge=1_000, le=2_000_000, description="or so many records, whichever comes first."
     )
     compression_level: int = Field(default=3, ge=1, le=19, description="Of zstd: higher is smaller and slower.")
-    resources: ResourcesSpec | None = Field(default=None, description=_RESOURCES)
+    resources: ResourcesSpec | None = Field(default=None, description=RESOURCES_DESCRIPTION)
 
 
 class QuerySpec(Model):
@@ -115,7 +42,7 @@ class QuerySpec(Model):
         le=64 * 1024**3,
         description="Memory for what is not yet in the table; beyond it the log is read on demand.",
     )
-    resources: ResourcesSpec | None = Field(default=None, description=_RESOURCES)
+    resources: ResourcesSpec | None = Field(default=None, description=RESOURCES_DESCRIPTION)
 
 
 class MaintenanceSpec(Model):

@@ -49,7 +49,16 @@ def file_properties(settings: ServiceSettings) -> dict[str, str]:
     properties = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
     if settings.warehouse is None or not is_s3(settings.warehouse):
         return properties
-    properties |= {
+    return properties | s3_properties(settings)
+
+
+def s3_properties(settings: ServiceSettings) -> dict[str, str]:
+    """Return pyiceberg's properties for reaching objects, be the warehouse there or not.
+
+    Raises:
+        SpecError: As `file_properties`.
+    """
+    properties = {
         "s3.region": settings.s3_region,
         "s3.connect-timeout": str(S3_CONNECT_TIMEOUT_S),
         "s3.request-timeout": str(S3_REQUEST_TIMEOUT_S),
@@ -71,21 +80,24 @@ def _keys(settings: ServiceSettings) -> dict[str, str]:
     return {"s3.access-key-id": access.get_secret_value(), "s3.secret-access-key": secret.get_secret_value()}
 
 
-def storage_fault(error: OSError, where: str, properties: Mapping[str, str]) -> StorageUnavailableError:
+def storage_fault(
+    error: OSError, where: str, properties: Mapping[str, str], what: str = "warehouse"
+) -> StorageUnavailableError:
     """Return what went wrong with a file as one line.
 
     Args:
         error: As the file system raised it.
         where: The file's or the warehouse's URL.
         properties: Of the FileIO.
+        what: What the file is or belongs to, for people.
     """
     if not is_s3(where):
-        return StorageUnavailableError(f"warehouse: found {error} at {where}, expected room to write")
+        return StorageUnavailableError(f"{what}: found {error} at {where}, expected room to write")
     bucket = where.partition("://")[2].partition("/")[0]
     store = f"{properties.get(ENDPOINT) or 'AWS'}/{bucket}"
     if isinstance(error, FileNotFoundError):
         return StorageUnavailableError(
-            f"warehouse: found no {where}, expected bucket and file to be there and the key to be known to {store}"
+            f"{what}: found no {where}, expected bucket and file to be there and the key to be known to {store}"
         )
     code, text = _aws_error(str(error))
     if code == "NETWORK_CONNECTION":
@@ -98,7 +110,7 @@ def storage_fault(error: OSError, where: str, properties: Mapping[str, str]) -> 
         found, expected = f"the request refused ({code})", f"its region to be {properties.get('s3.region')!r}"
     else:
         found, expected = f"{code}: {text}" if code else text, "an answer"
-    return StorageUnavailableError(f"warehouse: found {found} at {store}, expected {expected}")
+    return StorageUnavailableError(f"{what}: found {found} at {store}, expected {expected}")
 
 
 def _aws_error(text: str) -> tuple[str, str]:

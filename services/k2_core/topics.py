@@ -25,6 +25,11 @@ OFFSET_HEADER: Final = "k2.offset"
 Letters of the ingest have no partition and offset: they never reached a topic. Theirs have the source's name.
 """
 SOURCE_HEADER: Final = "k2.source"
+DATASET_HEADER: Final = "k2.dataset"
+FILE_HEADER: Final = "k2.file"
+DIGEST_HEADER: Final = "k2.digest"
+ROW_HEADER: Final = "k2.row"
+"""Of letters that were a line of a file: the dataset, its file's path and digest, and the row."""
 
 DEAD_LETTER_PARTITIONS: Final = 1
 """Dead letters are few, and people read them in the order of their arrival."""

@@ -33,8 +33,9 @@ _LAYOUT: Final[Mapping[str, object]] = {
     "receive_timestamp": {"type": "long", "logicalType": "timestamp-micros"},
     "vendor_data": {"type": "map", "values": _STRING},
 }
-_PRESENT: Final = b"\x02"  # second branch of a union with null
-_END_OF_MAP: Final = b"\x00"
+PRESENT: Final = b"\x02"  # second branch of a union with null
+ABSENT: Final = b"\x00"
+END_OF_MAP: Final = b"\x00"
 _LOW_BITS: Final = 14
 _LOW_MASK: Final = (1 << _LOW_BITS) - 1
 _MEMO_LIMIT: Final = 8_192  # entries; a quarter of a MiB at most
@@ -61,7 +62,7 @@ class _Memo(dict[int, bytes]):
 
 
 _LOW: Final = tuple(bytes((low & 0x7F | 0x80, low >> 7 | 0x80)) for low in range(_LOW_MASK + 1))
-_LENGTHS: Final = tuple(unsigned_varint(2 * length) for length in range(256))
+LENGTHS: Final = tuple(unsigned_varint(2 * length) for length in range(256))
 _high = _Memo()
 
 
@@ -79,8 +80,8 @@ def avro_string(text: str) -> bytes:
     return avro_long(len(encoded)) + encoded
 
 
-_BUY: Final = _PRESENT + avro_string("buy")
-_SELL: Final = _PRESENT + avro_string("sell")
+_BUY: Final = PRESENT + avro_string("buy")
+_SELL: Final = PRESENT + avro_string("sell")
 
 
 def check_layout(schema: Mapping[str, Any]) -> None:
@@ -147,19 +148,19 @@ class TradeEncoder:
         return b"".join(
             (
                 self._prefix,
-                _LENGTHS[len(message_id)],
+                LENGTHS[len(message_id)],
                 message_id,
                 self._constants,
-                _LENGTHS[len(id_text)],
+                LENGTHS[len(id_text)],
                 id_text,
-                _PRESENT,
+                PRESENT,
                 avro_long(trade_id),
                 _SELL if sold else _BUY,
-                _LENGTHS[price_size],
+                LENGTHS[price_size],
                 price.to_bytes(price_size, "big"),
-                _LENGTHS[quantity_size],
+                LENGTHS[quantity_size],
                 quantity.to_bytes(quantity_size, "big"),
-                _PRESENT,
+                PRESENT,
                 avro_long(exchange_us),
                 avro_long(receive_us),
                 _vendor_map(vendor),
@@ -168,8 +169,8 @@ class TradeEncoder:
 
 
 def _vendor_map(vendor: Iterable[tuple[str, int]]) -> bytes:
-    entries = [_KEYS[key] + _LENGTHS[len(text)] + text for key, number in vendor for text in (b"%d" % number,)]
-    return _LENGTHS[len(entries)] + b"".join(entries) + _END_OF_MAP if entries else _END_OF_MAP
+    entries = [_KEYS[key] + LENGTHS[len(text)] + text for key, number in vendor for text in (b"%d" % number,)]
+    return LENGTHS[len(entries)] + b"".join(entries) + END_OF_MAP if entries else END_OF_MAP
 
 
 class _Keys(dict[str, bytes]):

@@ -8,30 +8,24 @@ never commits offsets and joins no group.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from k2_core.codec import BatchDecoder
 from k2_core.config import ServiceSettings
-from k2_core.errors import KafkaUnavailableError
-from k2_core.kafka import client_config
 from k2_core.records import TRADES
 from k2_core.schemas import SchemaSource
 from k2_core.topics import partition_of
 from k2_core.types import Partition, Symbol, TopicName
+from k2_ingest.log_reader import LogReader
 
 log = logging.getLogger(__name__)
 
 FIRST_STEP: Final = 1_000  # records read back from an end; most symbols have traded among them
 LONGEST_STEP: Final = 200_000  # a symbol that is not among so many counts as new, and a line says so
-READ_TIMEOUT_S: Final = 60.0
-OFFSETS_TIMEOUT_S: Final = 10.0
-_RETRY_S: Final = 0.1
 
 
 class LogEnd:
@@ -60,36 +54,18 @@ class LogEnd:
         for symbol in symbols:
             wanted.setdefault(partition_of(symbol, self._partitions), set()).add(symbol)
         found: dict[Symbol, int] = {}
-        config = client_config(self._settings, group_id="k2-ingest-log-end", enable_auto_commit=False)
-        consumer = Consumer(config | {"isolation.level": "read_uncommitted", "auto.offset.reset": "error"}, logger=log)
-        try:
+        with LogReader(self._settings) as reader:
             for partition, names in wanted.items():
-                found |= self._partition(consumer, partition, names, self._bounds(consumer, partition))
-        finally:
-            consumer.close()
+                found |= self._partition(reader, partition, names)
         return found
 
-    def _bounds(self, consumer: Consumer, partition: Partition) -> tuple[int, int]:
-        """First offset and end of a partition; a topic that was made a moment ago has no leader yet."""
-        deadline_s = time.monotonic() + READ_TIMEOUT_S
-        while True:
-            try:
-                return consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=OFFSETS_TIMEOUT_S)
-            except KafkaException as error:
-                if time.monotonic() > deadline_s:
-                    raise KafkaUnavailableError(
-                        f"{self._topic}[{partition}]: found {error}, expected offsets"
-                    ) from error
-                time.sleep(_RETRY_S)
-
-    def _partition(
-        self, consumer: Consumer, partition: Partition, names: set[Symbol], bounds: tuple[int, int]
-    ) -> dict[Symbol, int]:
-        start, end = bounds
+    def _partition(self, reader: LogReader, partition: Partition, names: set[Symbol]) -> dict[Symbol, int]:
+        start, end = reader.bounds(self._topic, partition)
         step = FIRST_STEP
         while True:
             begin = max(start, end - step)
-            found = self._decode(self._read(consumer, partition, begin, end))
+            messages = reader.read(self._topic, partition, begin, end)
+            found = self._decode([message.value() for message in messages])
             missing = names - found.keys()
             if not missing or begin == start:
                 break
@@ -101,26 +77,6 @@ class LogEnd:
                 break
             step = min(step * 10, LONGEST_STEP)
         return {symbol: found[symbol] for symbol in names & found.keys()}
-
-    def _read(self, consumer: Consumer, partition: Partition, begin: int, end: int) -> list[bytes | None]:
-        """The values of the offsets [begin, end)."""
-        if begin >= end:
-            return []
-        consumer.assign([TopicPartition(self._topic, partition, begin)])
-        deadline_s = time.monotonic() + READ_TIMEOUT_S
-        values: list[bytes | None] = []
-        position = begin
-        while position < end:
-            if time.monotonic() > deadline_s:
-                raise KafkaUnavailableError(f"{self._topic}[{partition}]: found {position}, expected to reach {end}")
-            for message in consumer.consume(10_000, timeout=0.5):
-                fault = message.error()
-                if fault is not None:
-                    raise KafkaUnavailableError(f"{self._topic}[{partition}]: found {fault.str()}, expected a record")
-                values.append(message.value())
-            [at] = consumer.position([TopicPartition(self._topic, partition)])
-            position = max(position, at.offset)
-        return values
 
     def _decode(self, values: list[bytes | None]) -> Mapping[Symbol, int]:
         rows = self._decoder.decode(values).rows

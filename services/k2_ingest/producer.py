@@ -8,7 +8,7 @@ answers librdkafka retries without end: nothing is lost as long as the process l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -141,13 +141,16 @@ class TradeProducer:
             waiting = [{"value": message["value"], "key": key} for message in refused]
             self._producer.poll(_FULL_POLL_S)
 
-    def dead_letter(self, payload: bytes, problem: RecordError, received_ns: int) -> None:
+    def dead_letter(
+        self, payload: bytes, problem: RecordError, received_ns: int, where: Mapping[str, str] | None = None
+    ) -> None:
         """Keep what could not become a record: the original bytes, why, from where and when.
 
         Args:
             payload: The message as it came.
             problem: Why it is no record.
             received_ns: UTC nanoseconds; becomes the dead letter's timestamp.
+            where: Headers that say more of where it came from.
 
         Raises:
             KafkaUnavailableError: It can never be produced.
@@ -156,6 +159,7 @@ class TradeProducer:
             (REASON_HEADER, problem.reason.encode()),
             (DETAIL_HEADER, problem.detail.encode()[:_DETAIL_BYTES]),
             (SOURCE_HEADER, self._destination.source.encode()),
+            *((name, text.encode()) for name, text in (where or {}).items()),
         ]
         while not self._try_dead_letter(payload, headers, received_ns // 1_000_000):
             self._producer.poll(_FULL_POLL_S)

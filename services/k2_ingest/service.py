@@ -1,4 +1,4 @@
-"""One ingest process: a source of the pipeline file, from its socket to Kafka, until told to stop.
+"""One ingest process: a source of the pipeline file, from an exchange's socket to Kafka, until told to stop.
 
 Owns the wiring, the order of start and stop, and the exit code. Called by `__main__` and by benchmarks. It never
 decides anything about records; that is `pipeline`'s, the venue's and the sequence's.
@@ -11,7 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
@@ -25,6 +25,7 @@ from k2_core.schemas import schema_source
 from k2_core.spec import IngestionSpec, Pipeline, load_pipeline
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import Symbol
+from k2_ingest.draining import drain
 from k2_ingest.encode import Identity, TradeEncoder
 from k2_ingest.feed import Feed, FeedConfig
 from k2_ingest.log_end import LogEnd
@@ -36,11 +37,10 @@ from k2_ingest.sequence import SequenceTracker
 from k2_ingest.settings import IngestSettings
 from k2_ingest.venues import binance
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from k2_ingest.files.service import FileService
 
-EXIT_OK: Final = 0
-EXIT_UNACKNOWLEDGED: Final = 4
-"""Some received trades are not known to be in the log; the number is in the last line."""
+log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 0.005  # acknowledgements are taken and a paused socket is looked at this often
 STATUS_TIMEOUT_S: Final = 5.0
@@ -113,7 +113,7 @@ class IngestService:
         finally:
             poller.cancel()
             await asyncio.gather(poller, return_exceptions=True)
-            code = self._drain()
+            code = drain(self.producer, self._settings.ingest_flush_timeout_s)
         return code
 
     def stop(self) -> None:
@@ -142,7 +142,7 @@ class IngestService:
         log.info("sequences continue from the log", extra={"symbols": len(symbols), "continued": len(ends)})
         for symbol in symbols:
             tracker = SequenceTracker(ends[symbol] + 1 if symbol in ends else None)
-            identity = Identity(self._source.venue, self._source.market, self._source.asset_class, symbol)
+            identity = Identity(self._source.venue, self._source.exchange_market, self._source.traded, symbol)
             encoder = TradeEncoder(identity, schema_id)
             self.lanes[symbol] = Lane(self.producer.account(symbol), tracker, encoder)
 
@@ -152,7 +152,7 @@ class IngestService:
         symbols = self._source.symbol_names
         parser = binance.Parser(symbols, unit)
         loop = HotLoop(parser, self.lanes, self.producer, self._metrics, self._notice)
-        url = (settings.ingest_url or self._source.url) + binance.stream_path(symbols, unit)
+        url = (settings.ingest_url or self._source.stream_url) + binance.stream_path(symbols, unit)
         config = FeedConfig(url, settings.ingest_ca_file, settings.ingest_stale_after_s)
 
         def handle(messages: Sequence[bytes], received_ns: int) -> None:
@@ -175,18 +175,6 @@ class IngestService:
         except KafkaUnavailableError as error:
             feed.fail(error)
 
-    def _drain(self) -> int:
-        """Wait for the last acknowledgements and say how it ended."""
-        left = self.producer.flush(self._settings.ingest_flush_timeout_s)
-        self.producer.close()
-        received = sum(account.received for account in self.producer.accounts.values())
-        told = {"received": received, "unacknowledged": left, "dead_lettered": self.producer.dead_letters.acknowledged}
-        if left:
-            log.error("ingest stops with records that kafka has not acknowledged", extra=told)
-            return EXIT_UNACKNOWLEDGED
-        log.info("ingest stops, all is in the log", extra=told)
-        return EXIT_OK
-
     def _acknowledged(self, received_ns: int) -> None:
         self._metrics.receive_to_acknowledge.observe((time.time_ns() - received_ns) / 1e9)
 
@@ -201,7 +189,7 @@ class IngestService:
         }
 
     async def _replay_finished(self) -> bool:
-        base = self._settings.ingest_rest_url or self._source.rest_url
+        base = self._settings.ingest_rest_url or self._source.rest_server
         try:
             async with httpx.AsyncClient(timeout=STATUS_TIMEOUT_S) as client:
                 answer = await client.get(f"{base}/k2/status")
@@ -211,13 +199,27 @@ class IngestService:
         return answer.is_success and bool(answer.json().get("finished"))
 
 
+def service_for(settings: IngestSettings, pipeline: Pipeline) -> IngestService | FileService:
+    """Return what runs the source that the settings name.
+
+    Raises:
+        SpecError: There is no such source.
+    """
+    source = choose_source(pipeline, settings.ingest_source)
+    if not source.reads_files:
+        return IngestService(settings, pipeline)
+    from k2_ingest.files.service import FileService  # noqa: PLC0415  # object storage's client, a feed need not wait for
+
+    return FileService(settings, pipeline, source)
+
+
 async def serve(settings: IngestSettings) -> int:
     """Run the process that the settings describe until SIGTERM or SIGINT.
 
     Raises:
         K2Error: It could not start, or could not go on.
     """
-    service = IngestService(settings, load_pipeline(settings.pipeline_file))
+    service = service_for(settings, load_pipeline(settings.pipeline_file))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)

@@ -98,7 +98,7 @@ class DuckDBEngine:
             return []
         text = sql.daily(files=bool(files), log=bool(log.num_rows))
         with self._held(files, budget) as paths:
-            parameters = [paths, *_bounds(window)] if paths else []
+            parameters = sql.daily_parameters([paths, *_bounds(window)] if paths else None, log=bool(log.num_rows))
             found = self._table(text, parameters, budget, log if log.num_rows else None)
         return [Day(**row) for row in found.to_pylist()]
 

@@ -7,9 +7,9 @@ of a text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from k2_core.records import TRADES
+from k2_core.records import OFF_MARKET_KEY, TRADES
 from k2_query.ordering import SORT_KEYS, Order
 
 FILES: Final = "read_parquet(?)"
@@ -56,14 +56,32 @@ def known_ids(*, with_sequence: bool) -> str:
 
 
 def daily(*, files: bool, log: bool) -> str:
-    """Return one row a UTC day; parameters, if there are files: files, symbol, start, end.
+    """Return one row a UTC day, without prints that were agreed off the market; parameters: `daily_parameters`.
 
-    Sums are exact: `notional` has 16 decimal places.
+    Sums are exact: `notional` has 16 decimal places. What a vendor says is looked at where the asset class has such
+    prints, in a reading of its own: the others' files are passed over by their bounds, and their maps never read.
     """
     names = identifiers(_DAILY_COLUMNS)
-    sources = [_select(names)] if files else []
-    sources += [_join("SELECT", names, "FROM", LOG_VIEW)] if log else []
+    sources = [_join(_select(names), "AND", _ALL_COUNT), _join(_select(names), "AND", _COUNTS)] if files else []
+    sources += [_join("SELECT", names, "FROM", LOG_VIEW, "WHERE", _ALL_COUNT, "OR", _COUNTS)] if log else []
     return _join("WITH trades AS (", " UNION ALL ".join(sources), ")", _DAILY)
+
+
+_ALL_COUNT: Final = "asset_class <> ?"
+_COUNTS: Final = "(asset_class = ? AND vendor_data[?] IS NULL)"
+_WITH_OFF_MARKET: Final = "equities"
+
+
+def daily_parameters(window: Sequence[Any] | None, *, log: bool) -> list[Any]:
+    """Return the parameters of `daily`.
+
+    Args:
+        window: Files, symbol, start and end; None without files.
+        log: As for `daily`.
+    """
+    told = [_WITH_OFF_MARKET, _WITH_OFF_MARKET, OFF_MARKET_KEY]
+    of_files = [] if window is None else [*window, *told[:1], *window, *told[1:]]
+    return of_files + (told if log else [])
 
 
 def symbols() -> str:

@@ -51,6 +51,6 @@ def open_upkeep(parts: Parts, files: RawFiles, clock: Callable[[], float], utc_s
     """
     writer, spec = parts.writer, parts.pipeline.spec
     tables = Tables(writer.catalog, spec.namespace, writer.owner.pipeline_uid)
-    listed = {symbol.name for source in spec.ingestion for symbol in source.symbols}
+    listed = {symbol.name for source in spec.ingestion for symbol in source.classed_symbols}
     checking = Checking(tables, listed, parts.metrics, Pace(parts.settings.sink_check_every_s), clock)
     return Upkeep(RawSweep(writer, files, clock, utc_s), checking)

@@ -78,6 +78,8 @@ def objects(schema: Document) -> st.SearchStrategy[Any]:
 
 def by_the_rules(part: Document) -> Document:
     """Turn what fits the schema into what fits the rules too."""
+    if "venue" in part:
+        return source(part)
     if "uri" in part or "uriSecret" in part or part.keys() == {"type"} or not part:
         return catalog(part)
     for keys, fitting in ((LEVELS.keys(), levels), (SCALING.keys(), replicas)):
@@ -87,9 +89,20 @@ def by_the_rules(part: Document) -> Document:
         return part | {"requests": {kind: amount for kind, amount in part["requests"].items() if below(part, kind)}}
     if "caSecret" in part:
         return part | {"enabled": True}
-    if not str(part.get("warehouse", "s3://")).startswith("s3://"):
-        return {key: value for key, value in part.items() if key != "s3"}
-    return part
+    on_disk = not str(part.get("warehouse", "s3://")).startswith("s3://")
+    return {key: value for key, value in part.items() if key != "s3" or not on_disk}
+
+
+def source(part: Document) -> Document:
+    """An exchange's symbols or files, as the venue is read."""
+    exchange, kept = part["venue"] != "asx", dict(part)
+    for field in ("files",) if exchange else ("market", "url", "restUrl", "symbols"):
+        kept.pop(field, None)
+    if "assetClass" in kept:
+        kept["assetClass"] = "crypto" if exchange else "equities"
+    if exchange:
+        return {"symbols": [{"name": "BTCUSDT"}], **kept}
+    return {"files": [{"name": "a", "path": "a.csv", "symbol": "BHP"}], **kept}
 
 
 def catalog(part: Document) -> Document:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from k2_cli.stack.kafka import LocalKafka
+from support.asx import write
 from support.lake import environment_settings, table_rows
 from support.postgres import SHIBBOLETH, LocalPostgres
 from support.s3 import SIGNING_KEY, LocalS3
@@ -20,6 +21,7 @@ from support.s3 import SIGNING_KEY, LocalS3
 pytestmark = pytest.mark.kafka
 PAIR = ("BTCUSDT", "ETHUSDT")
 TRADES_EACH = 300
+FILE_ROWS = 2_000
 TIMEOUT_S = 240
 
 
@@ -37,8 +39,18 @@ def test_k2_up_on_servers_of_others_takes_each_trade_once(
         "namespace": namespace,
         "kafka": {"bootstrapServers": kafka.bootstrap_servers, "replicationFactor": 1},
         "storage": storage,
-        "ingestion": [{"name": "b", "venue": "binance", "partitions": 4, "symbols": [{"name": s} for s in PAIR]}],
+        "ingestion": [
+            {
+                "name": "a",
+                "venue": "asx",
+                "partitions": 2,
+                "files": [{"name": "f", "path": f"s3://{bucket}/ticks/f.csv", "symbol": "BHP"}],
+            },
+            {"name": "b", "venue": "binance", "partitions": 4, "symbols": [{"name": s} for s in PAIR]},
+        ],
     }
+    (s3.directory / "buckets" / bucket / "ticks").mkdir()
+    write(s3.directory / "buckets" / bucket / "ticks/f.csv", FILE_ROWS)
     document = {"apiVersion": "k2.dev/v1alpha1", "kind": "K2Pipeline", "metadata": {"name": "up"}, "spec": spec}
     pipeline = tmp_path / "pipeline.yaml"
     pipeline.write_text(yaml.safe_dump(document))
@@ -59,9 +71,8 @@ def test_k2_up_on_servers_of_others_takes_each_trade_once(
     assert (account["committed"], account["missing"], account["duplicates"]) == (600, 0, 0)
     rows = table_rows(environment_settings(environment), namespace)
     found = rows.column("message_id").to_pylist()
-    assert sorted(found) == sorted(
-        f"binance:spot:{name}:{number}" for number in range(1, TRADES_EACH + 1) for name in PAIR
-    )
+    captured = [f"binance:spot:{name}:{number}" for number in range(1, TRADES_EACH + 1) for name in PAIR]
+    assert sorted(found) == sorted([*captured, *(f"a.f:{row}" for row in range(1, FILE_ROWS + 1))])
     logs = "".join(path.read_text() for path in (tmp_path / "k2" / "log").glob("*.log"))
     assert not [text for text in (SHIBBOLETH, SIGNING_KEY) if text in logs + done.stderr]
 

@@ -19,7 +19,7 @@ def test_the_example_runs_on_a_laptop_and_has_a_symbol_of_each_priority() -> Non
     assert pipeline.spec.kafka is None
     assert pipeline.spec.storage is None
     [source] = pipeline.spec.ingestion
-    assert {symbol.name: symbol.priority for symbol in source.symbols} == {
+    assert {symbol.name: symbol.priority for symbol in source.classed_symbols} == {
         "BTCUSDT": "critical",
         "ETHUSDT": "normal",
         "BNBUSDT": "low",
@@ -41,9 +41,43 @@ def test_neither_a_file_nor_a_capture_is_refused() -> None:
 
 def test_captured_symbols_join_those_of_the_file() -> None:
     pipeline = pipelines.resolve(EXAMPLE, ["ETHUSDT", "SOLUSDT"])
-    symbols = {symbol.name: symbol.priority for symbol in pipeline.spec.ingestion[0].symbols}
+    symbols = {symbol.name: symbol.priority for symbol in pipeline.spec.ingestion[0].classed_symbols}
     assert symbols == {"BTCUSDT": "critical", "ETHUSDT": "normal", "BNBUSDT": "low", "SOLUSDT": "normal"}
     assert pipelines.resolve(EXAMPLE, ["ETHUSDT"]) == pipelines.resolve(EXAMPLE)
+
+
+FILES = """
+apiVersion: k2.dev/v1alpha1
+kind: K2Pipeline
+metadata: {name: both}
+spec:
+  ingestion:
+    - name: asx
+      venue: asx
+      files:
+        - {name: a, path: ticks/a.csv, symbol: BHP}
+        - {name: b, path: /ticks/b.csv, symbol: BHP}
+        - {name: c, path: 's3://ticks/c.csv', symbol: BHP}
+"""
+EXCHANGE = "    - {name: binance, venue: binance, symbols: [{name: BTCUSDT}]}\n"
+
+
+def test_paths_of_files_are_seen_from_the_pipelines_file(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(FILES)
+    [source] = pipelines.resolve(tmp_path / "pipeline.yaml").spec.ingestion
+    paths = [file.path for file in source.files or ()]
+    assert paths == [f"{tmp_path}/ticks/a.csv", "/ticks/b.csv", "s3://ticks/c.csv"]
+
+
+def test_captures_go_to_an_exchange(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(FILES + EXCHANGE)
+    pipeline = pipelines.resolve(file, ["BHP", "SOLUSDT"])
+    assert [source.symbol_names for source in pipeline.spec.ingestion] == [("BHP",), ("BTCUSDT", "BHP", "SOLUSDT")]
+    assert [source.name for source in pipelines.exchanges(pipeline)] == ["binance"]
+    file.write_text(FILES)
+    with pytest.raises(SpecError, match="--capture: found a pipeline of files alone, expected one with an exchange"):
+        pipelines.resolve(file, ["SOLUSDT"])
 
 
 def test_what_is_written_reads_as_the_same(tmp_path: Path) -> None:

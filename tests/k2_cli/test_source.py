@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidProxyStatus
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
-from k2_cli.source import Asked, Choice, Kind, choose, decided, describe, probe
+from k2_cli.source import Asked, Choice, Kind, choose, decided, describe, probe, told
 from k2_core.errors import SetupError
 
 ASK_NOTHING = Asked()
@@ -170,3 +170,16 @@ def test_tls_against_a_server_without_it_is_not_trusted() -> None:
 )
 def test_other_failures_in_words(error: Exception, said: str) -> None:
     assert said in describe(error, "host", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Kind.LIVE, "the live exchange at wss://a (why)"),
+        (Kind.CAPTURE, "K2's own exchange, replaying 2 capture(s)"),
+        (Kind.SYNTHETIC, "K2's own exchange with synthetic trades (why)"),
+        (Kind.FILES, "files (why)"),
+    ],
+)
+def test_a_choice_in_words(kind: Kind, words: str) -> None:
+    assert told(Choice(kind, "why"), ["wss://a"], 2) == words

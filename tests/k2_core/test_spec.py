@@ -70,6 +70,11 @@ FULL: Final[dict[str, Any]] = {
                 "resources": RESOURCES,
             },
             {"name": "more", "venue": "binance", "symbols": [{"name": "ETHUSDT"}]},
+            {
+                "name": "asx",
+                "venue": "asx",
+                "files": [{"name": "bhp-10", "path": "s3://ticks/7078.csv", "symbol": "BHP", "priority": "low"}],
+            },
         ],
         "sink": {
             "replicas": 2,
@@ -118,8 +123,8 @@ class TestReading:
         spec = parse_pipeline(SMALLEST).spec
         assert (spec.kafka, spec.storage, spec.namespace) == (None, None, "market")
         assert (spec.sink.replicas, spec.sink.commit_interval_seconds, spec.query.port) == (1, 10, 8000)
-        assert spec.ingestion[0].url == "wss://stream.binance.com:9443"
-        assert spec.ingestion[0].partitions == 50
+        assert spec.ingestion[0].stream_url == "wss://stream.binance.com:9443"
+        assert spec.ingestion[0].topic_partitions == 50
 
     def test_every_field(self) -> None:
         """Each field that the document names comes out under its own name: nothing is ignored."""
@@ -188,11 +193,12 @@ class TestInactive:
 
 class TestTopics:
     def test_sources_of_one_venue_share_a_topic_with_the_most_partitions(self) -> None:
-        assert parse_pipeline(FULL).trades_topics() == {"market.crypto.trades.binance": 50}
+        topics = parse_pipeline(FULL).trades_topics()
+        assert topics == {"market.crypto.trades.binance": 50, "market.equities.trades.asx": 30}
 
     def test_in_whatever_order_they_stand(self) -> None:
         backward = changed("spec.ingestion", FULL["spec"]["ingestion"][::-1])
-        assert parse_pipeline(backward).trades_topics() == {"market.crypto.trades.binance": 50}
+        assert parse_pipeline(backward).trades_topics() == parse_pipeline(FULL).trades_topics()
 
     def test_the_namespace_is_its_prefix(self) -> None:
         pipeline = parse_pipeline(changed("spec.namespace", "test_1"))
@@ -330,7 +336,9 @@ class TestRefused:
 
     def test_the_only_item_of_a_list_is_one_fault(self) -> None:
         # pydantic reports the list as too short as well.
-        with pytest.raises(SpecError, match=r"^spec\.ingestion\[0\]\.venue: found 'kraken', expected 'binance'$"):
+        with pytest.raises(
+            SpecError, match=r"^spec\.ingestion\[0\]\.venue: found 'kraken', expected 'binance' or 'asx'$"
+        ):
             parse_pipeline(changed("spec.ingestion.0.venue", "kraken", SMALLEST))
 
     def test_several_faults_are_counted(self) -> None:

@@ -1,29 +1,11 @@
-"""Sources, sink, query and upkeep: what is particular to them."""
+"""Sink, query and upkeep: what is particular to them."""
 
 from __future__ import annotations
-
-from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
 
-from k2_core.spec_services import IngestionSpec, MaintenanceSpec
-
-SOURCE: Final[dict[str, Any]] = {"name": "a", "venue": "binance", "symbols": [{"name": "B"}, {"name": "A"}]}
-
-
-def test_symbols_keep_their_order() -> None:
-    assert IngestionSpec.model_validate(SOURCE).symbol_names == ("B", "A")
-
-
-def test_a_symbol_stands_once() -> None:
-    with pytest.raises(ValidationError, match="found B a second time, expected each symbol once"):
-        IngestionSpec.model_validate(SOURCE | {"symbols": [{"name": "B"}, {"name": "A"}, {"name": "B"}]})
-
-
-def test_defaults_of_the_thresholds() -> None:
-    source = IngestionSpec.model_validate(SOURCE)
-    assert (source.gap_threshold_ids, source.silence_threshold_seconds, source.resources) == (1, 60, None)
+from k2_core.spec_services import MaintenanceSpec
 
 
 @pytest.mark.parametrize("schedule", ["0 3 * * *", "*/15 0-6 1,15 * 1"])

@@ -8,7 +8,6 @@ import pytest
 from confluent_kafka import Producer
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.errors import KafkaUnavailableError
 from k2_core.schemas import PackagedSchemas
 from k2_core.topics import partition_of
 from k2_core.types import Symbol, TopicName
@@ -82,29 +81,3 @@ def test_foreign_bytes_at_the_end_are_passed_over(end: LogEnd, fill: Fill, kafka
     producer.flush()
     producer.close()
     assert end.last_sequences([BTC]) == {BTC: 5}
-
-
-def test_an_absent_broker_is_an_error(topic: TopicName, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_end, "READ_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(log_end, "OFFSETS_TIMEOUT_S", 0.2)
-    settings = IngestSettings(kafka_bootstrap_servers="127.0.0.1:9")
-    with pytest.raises(KafkaUnavailableError, match="expected offsets"):
-        LogEnd(settings, topic, 2, PackagedSchemas()).last_sequences([BTC])
-
-
-def test_a_log_that_does_not_answer_in_time_is_an_error(
-    end: LogEnd, fill: Fill, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill([(BTC, 5)])
-    monkeypatch.setattr(log_end, "READ_TIMEOUT_S", 0.0)
-    with pytest.raises(KafkaUnavailableError, match="expected to reach 1"):
-        end.last_sequences([BTC])
-
-
-def test_a_log_that_retention_has_cut_meanwhile_is_an_error(
-    end: LogEnd, fill: Fill, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill([(BTC, 5)])
-    monkeypatch.setattr(LogEnd, "_bounds", lambda *_: (10, 20))
-    with pytest.raises(KafkaUnavailableError, match="expected a record"):
-        end.last_sequences([BTC])

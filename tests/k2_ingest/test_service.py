@@ -23,7 +23,9 @@ from k2_core.topics import dead_letter_topic, partition_of
 from k2_core.types import Symbol
 from k2_ingest.exchange.config import CaptureSource, ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.synthetic import Market
-from k2_ingest.service import choose_source
+from k2_ingest.files.service import FileService
+from k2_ingest.service import IngestService, choose_source, service_for
+from k2_ingest.settings import IngestSettings
 from support.ingest import Workspace, exchange_status, running_exchange, wait_until
 
 pytestmark = pytest.mark.kafka
@@ -293,3 +295,12 @@ def test_a_topic_that_refuses_records_ends_the_process(workspace: Workspace) -> 
         assert process.wait() == 3
     assert process.said("has not acknowledged")[0]["unacknowledged"] > 0
     assert "expected every record to be acknowledged" in process.lines[-1]["message"]
+
+
+def test_a_source_of_files_is_read_and_not_listened_to() -> None:
+    document: dict[str, Any] = {"apiVersion": "k2.dev/v1alpha1", "kind": "K2Pipeline", "metadata": {"name": "x"}}
+    exchange = {"name": "a", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
+    files = {"name": "b", "venue": "asx", "files": [{"name": "c", "path": "c.csv", "symbol": "BHP"}]}
+    pipeline = parse_pipeline(document | {"spec": {"ingestion": [exchange, files]}})
+    assert isinstance(service_for(IngestSettings(ingest_source="a"), pipeline), IngestService)
+    assert isinstance(service_for(IngestSettings(ingest_source="b"), pipeline), FileService)

@@ -10,7 +10,21 @@ from support.operator import operator_config, plain_body, secured, secured_body
 
 
 def test_the_topics_are_those_of_trades_and_their_dead_letters() -> None:
-    assert secured().topics() == {"market.crypto.trades.binance": 6, "market.crypto.trades.binance.dlq": 1}
+    assert secured().topics() == {
+        "market.crypto.trades.binance": 6,
+        "market.crypto.trades.binance.dlq": 1,
+        "market.equities.trades.asx": 3,
+        "market.equities.trades.asx.dlq": 1,
+    }
+
+
+def test_a_file_of_a_laptop_is_no_file_of_a_pod() -> None:
+    exchange = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
+    files = [{"name": "a", "path": "s3://b/a.csv", "symbol": "A"}, {"name": "b", "path": "b.csv", "symbol": "B"}]
+    body = plain_body(ingestion=[exchange, {"name": "asx", "venue": "asx", "files": files}])
+    expected = r"^spec\.ingestion\[1\]\.files\[1\]\.path: found 'b\.csv', expected an s3:// URL"
+    with pytest.raises(SpecError, match=expected):
+        effective(body, operator_config())
 
 
 def test_the_secrets_by_field() -> None:

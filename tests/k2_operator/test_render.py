@@ -25,7 +25,7 @@ def test_the_command_prints_yaml_without_a_cluster() -> None:
     done = run("render", "-f", str(DATA / "pipeline.yaml"), "--config", str(DATA / "operator.yaml"))
     assert done.stderr == ""
     assert done.returncode == 0
-    assert len(list(yaml.safe_load_all(done.stdout))) == 17
+    assert len(list(yaml.safe_load_all(done.stdout))) == 20
     assert "&id" not in done.stdout
 
 
@@ -52,4 +52,4 @@ def test_what_is_no_pipeline_is_refused(tmp_path: Path, text: str, expected: str
 
 def test_several_files_make_one_stream(tmp_path: Path) -> None:
     text = render_files([DATA / "pipeline.yaml", DATA / "pipeline.yaml"], DATA / "operator.yaml")
-    assert len(list(yaml.safe_load_all(text))) == 34
+    assert len(list(yaml.safe_load_all(text))) == 40

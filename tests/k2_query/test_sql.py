@@ -19,11 +19,12 @@ def test_only_columns_of_trades_are_identifiers() -> None:
         (sql.window_rows(["symbol"], Order.DESC), 5),
         (sql.known_ids(with_sequence=False), 4),
         (sql.known_ids(with_sequence=True), 6),
-        (sql.daily(files=True, log=True), 4),
-        (sql.daily(files=False, log=True), 0),
+        (sql.daily(files=True, log=True), len(sql.daily_parameters(["files", "symbol", "start", "end"], log=True))),
+        (sql.daily(files=True, log=False), len(sql.daily_parameters(["files", "symbol", "start", "end"], log=False))),
+        (sql.daily(files=False, log=True), len(sql.daily_parameters(None, log=True))),
         (sql.symbols(), 1),
     ],
-    ids=["asc", "desc", "ids", "ids-by-sequence", "daily", "daily-of-log", "symbols"],
+    ids=["asc", "desc", "ids", "ids-by-sequence", "daily", "daily-of-files", "daily-of-log", "symbols"],
 )
 def test_every_value_is_a_parameter(text: str, parameters: int) -> None:
     assert text.count("?") == parameters

@@ -62,6 +62,14 @@ def _source(more: str) -> str:
     return f"ingestion: [{{name: binance, venue: binance, symbols: [{{name: BTCUSDT}}], {more}}}]"
 
 
+def _files(more: str) -> str:
+    return f"ingestion: [{{name: asx, venue: asx, files: [{{name: a, path: a.csv, symbol: BHP}}], {more}}}]"
+
+
+def _path(path: str) -> str:
+    return f"ingestion: [{{name: asx, venue: asx, files: [{{name: a, path: '{path}', symbol: BHP}}]}}]"
+
+
 def _resources(part: str, resources: str) -> str:
     return f"{part}: {{resources: {resources}}}"
 
@@ -163,6 +171,41 @@ CASES: Final = (
     Case("venue", _source("venue: kraken"), "spec.ingestion[0].venue"),
     Case("market", _source("market: futures"), "spec.ingestion[0].market"),
     Case("asset-class", _source("assetClass: fx"), "spec.ingestion[0].assetClass"),
+    Case("asset-class-of-files", _source("assetClass: equities"), "spec.ingestion[0].assetClass", "self.assetClass =="),
+    Case("said-as-the-default", _source("market: spot, assetClass: crypto"), rule="self.assetClass =="),
+    Case("files", _files("assetClass: equities, partitions: 30"), rule="has(self.files) =="),
+    Case("files-of-an-object-store", _path("s3://ticks/asx/2014/7078.csv"), rule="!has(self.symbols)"),
+    Case("files-say-no-market", _path("/ticks/a b.csv"), rule="!has(self.market)"),
+    Case("files-say-no-url", _path("../ticks/a.csv"), rule="!has(self.url)"),
+    Case("files-say-no-rest-url", _path("a.csv"), rule="!has(self.restUrl)"),
+    Case("symbols-of-an-exchange", _source("partitions: 3"), rule="|| has(self.symbols)"),
+    Case("no-files", "ingestion: [{name: a, venue: asx}]", "spec.ingestion[0].files", "has(self.files) =="),
+    Case("empty-files", _files("files: []"), "spec.ingestion[0].files"),
+    Case(
+        "file-twice",
+        _files("files: [{name: a, path: b, symbol: B}, {name: a, path: c, symbol: C}]"),
+        "spec.ingestion[0].files[1]",
+    ),
+    Case(
+        "files-of-an-exchange",
+        _source("files: [{name: a, path: a.csv, symbol: BHP}]"),
+        "spec.ingestion[0].files",
+        "has(self.files) ==",
+    ),
+    Case(
+        "symbols-missing",
+        "ingestion: [{name: a, venue: binance}]",
+        "spec.ingestion[0].symbols",
+        "|| has(self.symbols)",
+    ),
+    Case("market-of-files", _files("market: spot"), "spec.ingestion[0].market", "!has(self.market)"),
+    Case("url-of-files", _files("url: 'ws://a'"), "spec.ingestion[0].url", "!has(self.url)"),
+    Case("rest-url-of-files", _files("restUrl: 'http://a'"), "spec.ingestion[0].restUrl", "!has(self.restUrl)"),
+    Case("symbols-of-files", _files("symbols: [{name: BHP}]"), "spec.ingestion[0].symbols", "!has(self.symbols)"),
+    Case("crypto-of-files", _files("assetClass: crypto"), "spec.ingestion[0].assetClass", "self.assetClass =="),
+    Case("path-of-a-bucket", _path("s3://ticks"), "spec.ingestion[0].files[0].path"),
+    Case("path-of-another-protocol", _path("https://a/b.csv"), "spec.ingestion[0].files[0].path"),
+    Case("path-of-many", _path("s3://ticks/*.csv"), "spec.ingestion[0].files[0].path"),
     Case("own-exchange", _source("url: 'ws://127.0.0.1:9443', restUrl: 'http://[::1]:8080'")),
     Case("url-with-a-path", _source("url: 'wss://x/ws'"), "spec.ingestion[0].url"),
     Case("url-of-another-protocol", _source("url: 'http://x'"), "spec.ingestion[0].url"),
@@ -398,13 +441,21 @@ CHANGES: Final = (
     Change("namespace-stays", "{namespace: a}", "{namespace: a, suspend: true}", rule="self == oldSelf"),
     Change("namespace-changes", "{namespace: a}", "{namespace: b}", "spec.namespace", "self == oldSelf"),
     Change("namespace-from-its-default", "{}", "{namespace: b}", "spec.namespace"),
-    Change("partitions-grow", _source("partitions: 4"), _source("partitions: 8"), rule="self >= oldSelf"),
+    Change("partitions-grow", _source("partitions: 4"), _source("partitions: 8"), rule="has(oldSelf.partitions)"),
+    Change("partitions-of-files-grow", _files("partitions: 30"), _files("partitions: 31")),
+    Change("partitions-of-files-as-by-default", _files("partitions: 30"), _files("assetClass: equities")),
+    Change(
+        "partitions-of-files-shrink-by-default",
+        _files("partitions: 31"),
+        _files("assetClass: equities"),
+        "spec.ingestion[0].partitions",
+    ),
     Change(
         "partitions-shrink",
         _source("partitions: 8"),
         _source("partitions: 4"),
         "spec.ingestion[0].partitions",
-        "self >= oldSelf",
+        "has(oldSelf.partitions)",
     ),
     Change(
         "partitions-shrink-by-default",

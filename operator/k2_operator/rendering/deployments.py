@@ -88,7 +88,8 @@ def _ingest(inputs: Inputs, source: IngestionSpec) -> Manifest:
         resources=merged(INGEST_RESOURCES, source.resources),
     )
     # Two feeds of one source at once would write each trade twice for the sinks to sort out, and count gaps that are
-    # none. What is missed in the seconds between is a gap, which the metrics and `k2 audit` show.
+    # none; two readers of one file each row. What a feed misses in the seconds between is a gap, which the metrics and
+    # `k2 audit` show.
     return _deployment(inputs, component, 1, {"type": "Recreate"})
 
 
@@ -161,6 +162,8 @@ def config_hash(effective: Effective, component: Component, secret_versions: Map
     }
     if component.name == INGEST:
         kept["source"] = next(_without(one) for one in spec["ingestion"] if one["name"] == component.source)
+        if "files" in kept["source"] and effective.storage.s3 is not None:
+            kept["s3"] = effective.storage.s3.model_dump(mode="json", by_alias=True)
     else:
         kept["storage"] = effective.storage.model_dump(mode="json", by_alias=True)
         kept[component.name] = _without(spec[component.name])

@@ -23,9 +23,13 @@ Variable = dict[str, Any]
 
 
 def ingest_environment(effective: Effective, uid: str, source: str) -> list[Variable]:
-    """Return the variables of one source's ingest: Kafka only, it never sees the storage's secrets."""
-    plain = _service(uid) | {"K2_METRICS_PORT": str(METRICS_PORT), "K2_INGEST_SOURCE": source}
-    return _variables(plain | _kafka(effective), dict(_kafka_secrets(effective)))
+    """Return the variables of one source's ingest: Kafka's, and of files object storage's; never the catalog's."""
+    plain = _service(uid) | {"K2_METRICS_PORT": str(METRICS_PORT), "K2_INGEST_SOURCE": source} | _kafka(effective)
+    secrets = dict(_kafka_secrets(effective))
+    if effective.source(source).reads_files:
+        plain |= _objects(effective)
+        secrets |= dict(_object_secrets(effective))
+    return _variables(plain, secrets)
 
 
 def sink_environment(effective: Effective, uid: str) -> list[Variable]:
@@ -87,20 +91,27 @@ def _storage(effective: Effective) -> dict[str, str]:
     found = {"K2_CATALOG_TYPE": storage.catalog.type, "K2_WAREHOUSE": storage.warehouse}
     if storage.catalog.uri is not None:
         found["K2_CATALOG_URI"] = storage.catalog.uri
-    if storage.s3 is not None:
-        found["K2_S3_REGION"] = storage.s3.region
-        if storage.s3.endpoint is not None:
-            found["K2_S3_ENDPOINT"] = storage.s3.endpoint
-    return found
+    return found | _objects(effective)
+
+
+def _objects(effective: Effective) -> dict[str, str]:
+    s3 = effective.storage.s3
+    if s3 is None:
+        return {}
+    return {"K2_S3_REGION": s3.region} | ({} if s3.endpoint is None else {"K2_S3_ENDPOINT": s3.endpoint})
 
 
 def _storage_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
     storage = effective.storage
     if storage.catalog.uri_secret is not None:
         yield "K2_CATALOG_URI", storage.catalog.uri_secret
-    if storage.s3 is not None:
-        yield "K2_S3_ACCESS_KEY", storage.s3.access_key_secret
-        yield "K2_S3_SECRET_KEY", storage.s3.secret_key_secret
+    yield from _object_secrets(effective)
+
+
+def _object_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
+    if (s3 := effective.storage.s3) is not None:
+        yield "K2_S3_ACCESS_KEY", s3.access_key_secret
+        yield "K2_S3_SECRET_KEY", s3.secret_key_secret
 
 
 def _variables(plain: Mapping[str, str], secrets: Mapping[str, SecretKeyRef]) -> list[Variable]:

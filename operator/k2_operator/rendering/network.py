@@ -53,19 +53,23 @@ def egress_ports(effective: Effective, component: str, source: str | None) -> se
     kafka = effective.kafka
     ports = {int(server.rpartition(":")[2]) for server in kafka.bootstrap_servers.split(",")}
     ports |= _ports([kafka.schema_registry_url])
-    if component == INGEST:
-        one = next(one for one in effective.pipeline.spec.ingestion if one.name == source)
-        ports |= _ports([one.url, one.rest_url])
+    if component == INGEST and source is not None:
+        one = effective.source(source)
+        ports |= _object_ports(effective) if one.reads_files else _ports([one.stream_url, one.rest_server])
     if component in {SINK, QUERY}:
         ports |= _storage_ports(effective)
     return ports
 
 
+def _object_ports(effective: Effective) -> set[int]:
+    """Object storage's port; AWS's where the pipeline names no other."""
+    s3 = effective.storage.s3
+    return _ports([(None if s3 is None else s3.endpoint) or "https://s3"])
+
+
 def _storage_ports(effective: Effective) -> set[int]:
     storage = effective.storage
-    ports: set[int] = set()
-    if storage.s3 is not None:
-        ports |= _ports([storage.s3.endpoint or "https://s3"])
+    ports = set() if storage.s3 is None else _object_ports(effective)
     if storage.catalog.uri is None:
         return ports | UNKNOWN_CATALOG_PORTS
     return ports | _ports([storage.catalog.uri])

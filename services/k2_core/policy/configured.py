@@ -65,7 +65,7 @@ def priorities(spec: PipelineSpec) -> Mapping[Symbol, Priority]:
     """Return the class of each symbol; the highest where several sources name one, as they share its records."""
     classes: dict[Symbol, Priority] = {}
     for source in spec.ingestion:
-        for symbol in source.symbols:
+        for symbol in source.classed_symbols:
             priority = Priority[symbol.priority.upper()]
             classes[Symbol(symbol.name)] = max(priority, classes.get(Symbol(symbol.name), priority))
     return classes

@@ -18,16 +18,13 @@ import msgspec
 from k2_core.checks import EARLIEST, LATEST
 from k2_core.errors import RecordError
 from k2_core.types import Symbol
+from k2_ingest.decimals import PRICE_LIMIT, QUANTITY_LIMIT, scaled
 from k2_ingest.trade import Trade
 
 EXCHANGE: Final = "binance"
 MARKET: Final = "spot"
 ASSET_CLASS: Final = "crypto"
 
-DECIMALS: Final = 8
-PRICE_LIMIT: Final = 10**18  # DECIMAL(18, 8), as an integer scaled by 10**8
-QUANTITY_LIMIT: Final = 10**28  # DECIMAL(28, 8)
-_MAX_DIGITS: Final = 64  # no number of the exchange is longer; keeps a hostile one from costing time
 _EARLIEST_US: Final = int(EARLIEST.timestamp()) * 1_000_000
 _LATEST_US: Final = int(LATEST.timestamp()) * 1_000_000
 _SHOWN_BYTES: Final = 80
@@ -208,45 +205,3 @@ def _other_kind(stream: object, fields: Mapping[str, object]) -> str | None:
         return "bookTicker"
     event = fields.get("e")
     return event if isinstance(event, str) and event in _OTHER_EVENTS else None
-
-
-def scaled(field: str, text: str, limit: int) -> int:
-    """A printed decimal as an integer scaled by 10**8, equal in value to the text.
-
-    Args:
-        field: Name for the reason, `price` or `quantity`.
-        text: What the exchange printed.
-        limit: First scaled value that no longer fits its column.
-
-    Raises:
-        RecordError: Not a plain number, not above zero, or more digits than the column holds.
-    """
-    whole, fraction = text[:-9], text[-8:]
-    digits = whole + fraction
-    if text[-9:-8] != "." or len(text) > _MAX_DIGITS or not (digits.isdigit() and digits.isascii()):
-        digits = _digits(field, text)
-    value = int(digits)
-    if 0 < value < limit:
-        return value
-    if value == 0:
-        raise RecordError(f"{field}_not_positive", f"found {field} {text!r}, expected more than 0")
-    most = limit // 10**DECIMALS
-    raise RecordError(f"{field}_precision", f"found {field} {text[:_MAX_DIGITS]!r}, expected less than {most}")
-
-
-_NUMBER: Final = re.compile(r"(-?)([0-9]*)\.?([0-9]*)", re.ASCII)
-
-
-def _digits(field: str, text: str) -> str:
-    """The digits before the point and exactly eight after it."""
-    match = _NUMBER.fullmatch(text[: _MAX_DIGITS + 1])
-    if match is None or not match[2] + match[3]:
-        shown = text[:_MAX_DIGITS]
-        raise RecordError(f"{field}_malformed", f"found {field} {shown!r}, expected digits with a decimal point")
-    sign, whole, fraction = match.groups()
-    if sign:
-        raise RecordError(f"{field}_not_positive", f"found {field} {text[:_MAX_DIGITS]!r}, expected more than 0")
-    if len(text) > _MAX_DIGITS or fraction[DECIMALS:].strip("0"):
-        shown = text[:_MAX_DIGITS]
-        raise RecordError(f"{field}_precision", f"found {field} {shown!r}, expected at most {DECIMALS} decimals")
-    return whole + fraction[:DECIMALS].ljust(DECIMALS, "0")

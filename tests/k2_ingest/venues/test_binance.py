@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from k2_core.errors import RecordError
 from k2_core.types import Symbol
 from k2_ingest.trade import Trade
-from k2_ingest.venues.binance import Ignored, Notice, Parser, TimeUnit, scaled, stream_path
+from k2_ingest.venues.binance import Ignored, Notice, Parser, TimeUnit, stream_path
 
 BTC = Symbol("BTCUSDT")
 DATA: dict[str, Any] = {
@@ -121,26 +120,6 @@ def test_spaces_are_no_fault(parser: Parser) -> None:
 )
 def test_numbers_that_are_none_are_refused(parser: Parser, field: str, text: str, why: str) -> None:
     assert reason(parser, combined(DATA | {field: text})) == why
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1", 10**8),
-        ("1.5", 150_000_000),
-        ("1.500000000000", 150_000_000),
-        (".00000001", 1),
-        ("007.00000000", 7 * 10**8),
-    ],
-)
-def test_other_spellings_of_a_number_are_equal_in_value(text: str, value: int) -> None:
-    assert scaled("price", text, 10**18) == value
-
-
-@given(st.integers(min_value=1, max_value=10**28 - 1))
-def test_a_number_is_read_exactly(number: int) -> None:
-    text = f"{Decimal(number).scaleb(-8):.8f}" if number < 10**20 else f"{number // 10**8}.{number % 10**8:08d}"
-    assert scaled("quantity", text, 10**28) == number
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from k2_query.__main__ import DRAIN_S
 from k2_sink.settings import SinkSettings
 from support.operator import container, one, rendered, secured_body
 
-WORKLOADS = ("crypto-ingest-binance", "crypto-ingest-replay", "crypto-sink", "crypto-query")
+WORKLOADS = ("crypto-ingest-binance", "crypto-ingest-replay", "crypto-ingest-asx", "crypto-sink", "crypto-query")
+FILE = {"name": "bhp-11", "path": "s3://ticks/asx/new.csv", "symbol": "BHP"}
 
 
 def hashes(body: dict[str, Any] | None = None, versions: dict[str, str] | None = None) -> dict[str, str]:
@@ -39,6 +40,7 @@ def test_names_replicas_and_strategies() -> None:
     assert found == {
         "crypto-ingest-binance": (1, "Recreate"),
         "crypto-ingest-replay": (1, "Recreate"),
+        "crypto-ingest-asx": (1, "Recreate"),
         "crypto-sink": (2, "RollingUpdate"),
         "crypto-query": (3, "RollingUpdate"),
     }
@@ -77,6 +79,12 @@ def test_pods_may_take_longer_than_the_services_drain() -> None:
         pytest.param(lambda spec: spec.update(degradation={"dwellUpSeconds": 5}), set(), id="a dwell"),
         pytest.param(lambda spec: spec.update(scaling={"mode": "Auto"}), set(), id="scaling"),
         pytest.param(lambda spec: spec["ingestion"][1].update(partitions=8), set(WORKLOADS), id="partitions"),
+        pytest.param(lambda spec: spec["ingestion"][2]["files"].append(FILE), {"crypto-ingest-asx"}, id="a file"),
+        pytest.param(
+            lambda spec: spec["storage"]["s3"].update(endpoint="http://other:9000"),
+            {"crypto-ingest-asx", "crypto-sink", "crypto-query"},
+            id="another object storage",
+        ),
     ],
 )
 def test_a_change_rolls_the_pods_that_read_it(change: Callable[[dict[str, Any]], None], expected: set[str]) -> None:
@@ -88,7 +96,7 @@ def test_a_change_rolls_the_pods_that_read_it(change: Callable[[dict[str, Any]],
     [
         pytest.param("kafka-login", set(WORKLOADS), id="kafka's login"),
         pytest.param("kafka-ca", set(WORKLOADS), id="kafka's CA"),
-        pytest.param("s3", {"crypto-sink", "crypto-query"}, id="object storage"),
+        pytest.param("s3", {"crypto-ingest-asx", "crypto-sink", "crypto-query"}, id="object storage"),
         pytest.param("api-keys", {"crypto-query"}, id="API keys"),
         pytest.param("of somebody else", set(), id="another secret"),
     ],

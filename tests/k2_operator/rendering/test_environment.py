@@ -23,6 +23,7 @@ def values(environment: list[dict[str, Any]]) -> dict[str, Any]:
     ("settings", "environment"),
     [
         pytest.param(IngestSettings, ingest_environment(secured(), UID, "replay"), id="ingest"),
+        pytest.param(IngestSettings, ingest_environment(secured(), UID, "asx"), id="ingest of files"),
         pytest.param(SinkSettings, sink_environment(secured(), UID), id="sink"),
         pytest.param(QuerySettings, query_environment(secured(), UID), id="query"),
     ],
@@ -48,6 +49,14 @@ def test_secrets_stand_by_reference_only() -> None:
 def test_the_ingest_sees_no_secret_of_the_storage_and_only_the_query_service_sees_api_keys() -> None:
     assert SECRETS_OF_STORAGE & values(ingest_environment(secured(), UID, "binance")).keys() == set()
     assert "K2_API_KEYS" not in values(sink_environment(secured(), UID))
+
+
+def test_the_ingest_of_files_sees_object_storage_and_no_catalog() -> None:
+    found = values(ingest_environment(secured(), UID, "asx"))
+    assert found["K2_S3_ACCESS_KEY"] == {"secretKeyRef": {"name": "s3", "key": "access"}}
+    assert found["K2_S3_SECRET_KEY"] == {"secretKeyRef": {"name": "s3", "key": "secret"}}
+    assert (found["K2_S3_ENDPOINT"], found["K2_S3_REGION"]) == ("http://s3.storage:9000", "us-east-1")
+    assert not {name for name in found if "CATALOG" in name or name == "K2_WAREHOUSE"}
 
 
 def test_a_secured_kafka() -> None:

@@ -14,12 +14,19 @@ from support.operator import one, operator_config, plain_body, rendered, secured
     [
         pytest.param("ingest", "binance", {9093, 9094, 8081, 9443, 443}, id="ingest"),
         pytest.param("ingest", "replay", {9093, 9094, 8081, 8080}, id="ingest of a test exchange"),
+        pytest.param("ingest", "asx", {9093, 9094, 8081, 9000}, id="ingest of files"),
         pytest.param("sink", None, {9093, 9094, 8081, 9000, 443, 5432}, id="sink, catalog unknown"),
         pytest.param("query", None, {9093, 9094, 8081, 9000, 443, 5432}, id="query"),
     ],
 )
 def test_what_goes_out_is_what_the_pipeline_names(component: str, source: str | None, expected: set[int]) -> None:
     assert egress_ports(secured(), component, source) == expected
+
+
+def test_files_of_aws_itself_are_behind_its_port() -> None:
+    files = [{"name": "a", "path": "s3://ticks/a.csv", "symbol": "BHP"}]
+    found = effective(plain_body(ingestion=[{"name": "asx", "venue": "asx", "files": files}]), operator_config())
+    assert egress_ports(found, "ingest", "asx") == {9092, 443}
 
 
 @pytest.mark.parametrize(
