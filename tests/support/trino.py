@@ -39,10 +39,16 @@ from support.s3 import ACCESS_KEY, SIGNING_KEY
 
 USER: Final = "k2"
 SHIBBOLETH: Final = "k2-trino-shibboleth"
+OUTSIDER: Final = "outsider"
+"""A user who may see no catalog."""
 MINIMUM_JAVA: Final = 24
 VECTOR_MODULE: Final = "jdk.incubator.vector"
 """Trino 476 does not start without it, and runtimes that were cut down to the usual modules lack it."""
 NEEDED_MEMORY_GB: Final = 6
+_RULES: Final = {
+    "catalogs": [{"user": OUTSIDER, "allow": "none"}, {"allow": "owner"}],
+    "procedures": [{"privileges": ["EXECUTE"]}],
+}
 _HEAP_MB: Final = 1024
 _START_TIMEOUT_S: Final = 180.0
 """15 s on an idle machine of two cores."""
@@ -90,8 +96,11 @@ class LocalTrino:
     def _authority(self) -> Authority:
         return Authority(self.directory / "pki", "ca", Path(shutil.which("openssl") or "openssl"))
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start it and return when it answers; again on the same ports, without the catalogs that it had.
+
+        Args:
+            wait: Whether to wait until it answers.
 
         Raises:
             SetupError: Java, memory or the download is missing, or it did not start.
@@ -123,6 +132,8 @@ class LocalTrino:
         log = self.directory / "trino.log"
         self._process = ManagedProcess(name="Trino", command=command, log=log, cwd=self.directory, stop_timeout_s=30)
         self._process.start()
+        if not wait:
+            return
         try:
             self._process.wait_ready(self._answers, timeout_s=_START_TIMEOUT_S)
         except SetupError:
@@ -171,6 +182,18 @@ class LocalTrino:
                     return rows
                 page = client.get(page["nextUri"]).json()
 
+    def queries(self, text: str) -> list[dict[str, Any]]:
+        """Return what it knows of the queries that have this in their text, the newest last."""
+        headers = {"X-Trino-User": "tester"}
+        found = httpx.get(f"{self.url}/v1/query", headers=headers, timeout=30).json()
+        return sorted((one for one in found if text in one["query"]), key=lambda one: str(one["queryId"]))
+
+    def details(self, query_id: str) -> dict[str, Any]:
+        """Return all that it knows of one query."""
+        found = httpx.get(f"{self.url}/v1/query/{query_id}", headers={"X-Trino-User": "tester"}, timeout=30).json()
+        assert isinstance(found, dict)
+        return found
+
     def token(self, subject: str, valid_s: float = 3600) -> str:
         """Return a token that it takes for a user, or took if `valid_s` is negative."""
         parts = [{"alg": "HS256", "typ": "JWT"}, {"sub": subject, "exp": int(time.time() + valid_s)}]
@@ -196,8 +219,13 @@ class LocalTrino:
                 "password-authenticator.name": "file",
                 "file.password-file": self.directory / "passwords",
             },
+            "access": {
+                "access-control.name": "file",
+                "security.config-file": self.directory / "rules.json",
+            },
             "config": self._properties(home),
         }
+        (self.directory / "rules.json").write_text(json.dumps(_RULES))
         for name, properties in files.items():
             lines = [f"{key}={value}\n" for key, value in properties.items()]
             (self.directory / f"{name}.properties").write_text("".join(lines))
@@ -221,6 +249,7 @@ class LocalTrino:
             "http-server.authentication.allow-insecure-over-http": "true",
             "http-server.authentication.jwt.key-file": self.directory / "token.key",
             "password-authenticator.config-files": self.directory / "passwords.properties",
+            "access-control.config-files": self.directory / "access.properties",
             "internal-communication.shared-secret": secrets.token_hex(32),
             "catalog.management": "dynamic",
             "catalog.store": "memory",
