@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from pydantic import ValidationError
 
-from k2_core.spec_services import IngestionSpec, MaintenanceSpec
+from k2_core.spec_services import IngestionSpec, MaintenanceSpec, QuerySpec
 
 SOURCE: Final[dict[str, Any]] = {"name": "a", "venue": "binance", "symbols": [{"name": "B"}, {"name": "A"}]}
 
@@ -35,3 +35,16 @@ def test_schedules(schedule: str) -> None:
 def test_what_is_no_schedule(schedule: str) -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
         MaintenanceSpec(schedule=schedule)
+
+
+def test_the_mode_says_whether_there_is_a_trino() -> None:
+    trino = {"url": "http://trino:8080"}
+    assert QuerySpec().trino is None
+    found = QuerySpec.model_validate({"mode": "distributed", "trino": trino}).trino
+    assert found is not None
+    assert (found.catalog, found.user) == ("k2", "k2")
+    expected = "expected one for mode distributed, and none for mode single"
+    with pytest.raises(ValidationError, match=f"found no Trino for mode distributed, {expected}"):
+        QuerySpec.model_validate({"mode": "distributed"})
+    with pytest.raises(ValidationError, match=f"found a Trino for mode single, {expected}"):
+        QuerySpec.model_validate({"trino": trino})

@@ -58,6 +58,8 @@ def egress_ports(effective: Effective, component: str, source: str | None) -> se
         ports |= _ports([one.url, one.rest_url])
     if component in {SINK, QUERY}:
         ports |= _storage_ports(effective)
+    if component == QUERY and (trino := effective.pipeline.spec.query.trino) is not None:
+        ports |= _ports([trino.url])
     return ports
 
 

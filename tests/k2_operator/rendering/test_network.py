@@ -6,7 +6,7 @@ import pytest
 
 from k2_operator.pipeline import effective
 from k2_operator.rendering.network import egress_ports
-from support.operator import one, operator_config, plain_body, rendered, secured
+from support.operator import distributed, one, operator_config, plain_body, rendered, secured
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ from support.operator import one, operator_config, plain_body, rendered, secured
 )
 def test_what_goes_out_is_what_the_pipeline_names(component: str, source: str | None, expected: set[int]) -> None:
     assert egress_ports(secured(), component, source) == expected
+
+
+def test_only_the_query_service_reaches_a_trino() -> None:
+    assert egress_ports(distributed(), "query", None) == egress_ports(secured(), "query", None) | {8443}
+    assert egress_ports(distributed(), "sink", None) == egress_ports(secured(), "sink", None)
 
 
 @pytest.mark.parametrize(
