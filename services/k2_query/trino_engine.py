@@ -21,7 +21,7 @@ from k2_query.budget import Budget
 from k2_query.days import DayPart, merged, parts_of
 from k2_query.engine import Day, SymbolSpan
 from k2_query.lake import LakeSnapshot
-from k2_query.narrowing import bounds, sequence_range
+from k2_query.narrowing import bounds, first_part, sequence_range
 from k2_query.ordering import Order
 from k2_query.params import to_us
 from k2_query.segments import Window
@@ -56,12 +56,17 @@ class TrinoEngine:
         self._client.close()
 
     def rows(self, lake: LakeSnapshot, window: Window, order: Order, limit: int, budget: Budget) -> pa.Table:
-        """See `Engine.rows`."""
+        """See `Engine.rows`. Where the first of many files probably do, they are asked for alone at first."""
+        found = _SCHEMA.empty_table()
         if not len(lake.index.prune(window)):
-            return _SCHEMA.empty_table()
+            return found
         text = trino_sql.window_rows(self._source(lake), _SCHEMA.names, order)
-        batches = self._client.ask(text, [*bounds(window), limit], budget)
-        return pa.Table.from_batches([_to_arrow(batch) for batch in batches], _SCHEMA)
+        for part in filter(None, (first_part(lake.index, window, order, limit), window)):
+            batches = self._client.ask(text, [*bounds(part), limit], budget)
+            found = pa.Table.from_batches([_to_arrow(batch) for batch in batches], _SCHEMA)
+            if found.num_rows == limit:
+                break
+        return found
 
     def known_ids(self, lake: LakeSnapshot, window: Window, log: pa.Table, budget: Budget) -> pa.ChunkedArray:
         """See `Engine.known_ids`. The log is usually newer than every file, and then Trino is asked nothing."""

@@ -122,6 +122,24 @@ class TestOnTrino:
         assert rows.column("message_id").to_pylist() == first_ids(on_s3.everything, ALL, Order.ASC, 1000)
         assert rows.column("event_time").num_chunks > 5
 
+    @pytest.mark.parametrize("order", list(Order))
+    @pytest.mark.parametrize(("limit", "questions"), [(5, 1), (45, 2)], ids=["of-one-file", "of-several"])
+    def test_first_rows_are_asked_of_the_first_files_and_of_all_if_they_are_too_few(
+        self,
+        engine: TrinoEngine,
+        on_s3: Contract,
+        trino: LocalTrino,
+        monkeypatch: pytest.MonkeyPatch,
+        order: Order,
+        limit: int,
+        questions: int,
+    ) -> None:
+        monkeypatch.setattr("k2_query.narrowing.LEAST_ROWS", 1)
+        monkeypatch.setattr("k2_query.narrowing.ROWS_FOR_ONE", 0)
+        rows = engine.rows(on_s3.newest, ALL, order, limit, budget())
+        assert rows.column("message_id").to_pylist() == first_ids(on_s3.everything, ALL, order, limit)
+        assert sum("ORDER BY event_time" in query["query"] for query in trino.queries(engine._catalog)) == questions
+
     def test_a_file_is_asked_for_its_symbols_once(
         self, engine: TrinoEngine, on_s3: Contract, trino: LocalTrino
     ) -> None:
