@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,14 +16,18 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
+from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.spec import Pipeline, parse_pipeline
-from k2_query.settings import QuerySettings
-from support.api import Api, serve, wait_healthy
+from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
+from support.api import Api, serve, wait_healthy, wait_until
+from support.lake import environment_settings
 from support.postgres import LocalPostgres
 from support.query import BASE, Record, World, event_time, make_records
 from support.s3 import LocalS3
@@ -161,3 +170,82 @@ def test_what_keeps_trino_from_answering_is_in_the_problem(stage: Stage, changes
     assert words in problem["detail"]
     assert problem["type"] in {"urn:k2:problem:refused", "urn:k2:problem:unavailable"}
     assert "guessed" not in str(problem)
+
+
+def test_k2_up_answers_through_a_trino(
+    kafka: LocalKafka, postgres: LocalPostgres, s3: LocalS3, trino: LocalTrino, tmp_path: Path
+) -> None:
+    bucket, reference = s3.bucket(), {"name": "k2", "key": "any"}
+    lake = {"K2_CATALOG_URI": postgres.database(), **s3.environment(bucket)}
+    catalog = trino.catalog(environment_settings(lake))
+    spec = {
+        "namespace": f"t{uuid.uuid4().hex[:12]}",
+        "kafka": {"bootstrapServers": kafka.bootstrap_servers, "replicationFactor": 1},
+        "storage": {
+            "catalog": {"type": "sql", "uriSecret": reference},
+            "warehouse": f"s3://{bucket}/warehouse",
+            "s3": {"endpoint": s3.endpoint, "accessKeySecret": reference, "secretKeySecret": reference},
+        },
+        "ingestion": [{"name": "b", "venue": "binance", "partitions": 4, "symbols": [{"name": "BTCUSDT"}]}],
+        "sink": {"commitIntervalSeconds": 1},
+        "query": {
+            "mode": "distributed",
+            "trino": {
+                "url": trino.tls_url,
+                "catalog": catalog,
+                "user": USER,
+                "passwordSecret": reference,
+                "caSecret": reference,
+            },
+        },
+    }
+    pipeline, capture = tmp_path / "pipeline.yaml", tmp_path / "capture"
+    document = {"apiVersion": "k2.dev/v1alpha1", "kind": "K2Pipeline", "metadata": {"name": "up"}, "spec": spec}
+    pipeline.write_text(yaml.safe_dump(document))
+    capture.write_text("".join(capture_line("BTCUSDT", number) for number in range(1, 201)))
+    port = ports.find_free(str(tmp_path))
+    options = ["-f", str(pipeline), "--dir", str(tmp_path / "k2"), "--port", str(port), "--capture", str(capture)]
+    secrets = {"K2_TRINO_PASSWORD": SHIBBOLETH, "K2_TRINO_CA_FILE": str(trino.ca_file)}
+    output = tmp_path / "output"
+    with output.open("w") as stream, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        client.headers["X-API-Key"] = DEVELOPMENT_KEY
+        process = subprocess.Popen(
+            [sys.executable, "-m", "k2_cli", "up", *options],
+            env={**os.environ, **lake, **secrets},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until(lambda: rows_in_the_lake(client) == 200 or process.poll() is not None, "the rows", 240)
+            assert process.poll() is None, output.read_text()
+            window = {"symbol": "BTCUSDT", "start": START, "end": END, "limit": "1000", "source": "lake"}
+            answer = client.get("/v1/trades", params=window)
+            assert answer.status_code == 200, answer.text
+            expected = [f"binance:spot:BTCUSDT:{number}" for number in range(1, 201)]
+            assert [row["message_id"] for row in answer.json()["data"]] == expected
+            assert trino.queries(catalog)
+            process.send_signal(signal.SIGINT)
+            process.wait(120)
+        finally:
+            process.kill()
+            process.wait()
+    logs = "".join(path.read_text() for path in (tmp_path / "k2" / "log").glob("*.log"))
+    assert SHIBBOLETH not in logs + output.read_text()
+
+
+def rows_in_the_lake(client: httpx.Client) -> int:
+    """Return how many rows the table has, as the API says; 0 while it does not say."""
+    try:
+        answer = client.get("/v1/tables")
+    except httpx.TransportError:
+        return 0
+    tables = answer.json().get("data", []) if answer.is_success else []
+    return sum(table["rows"] for table in tables if table["table"] == "trades")
+
+
+def capture_line(symbol: str, number: int) -> str:
+    """Return a line of a raw capture: receive time in ns, and the exchange's message."""
+    at_ms = int(BASE.timestamp() * 1000) + number * 7
+    data = {"e": "trade", "E": at_ms + 1, "s": symbol, "t": number, "p": "61837.63000000", "q": "0.02000000"}
+    message = {"stream": f"{symbol.lower()}@trade", "data": {**data, "T": at_ms, "m": bool(number % 2), "M": True}}
+    return f"{(at_ms + 3) * 1_000_000} {json.dumps(message, separators=(',', ':'))}\n"
