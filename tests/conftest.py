@@ -12,12 +12,14 @@ from onenode import cluster as clusters
 from support import postgres as postgres_servers
 from support import registry as registries
 from support import s3 as s3_servers
+from support import trino as trino_servers
 from support.cluster import ControlPlaneHandle
 from support.cluster import start_or_skip as start_control_plane_or_skip
 from support.kafka import TopicFactory, start_or_skip
 from support.postgres import LocalPostgres
 from support.registry import LocalRegistry
 from support.s3 import LocalS3
+from support.trino import LocalTrino
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +74,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def trino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalTrino]:
+    """A running Trino for the whole session, its catalogs made by tests. Mark its users `trino`."""
+    server = LocalTrino(tmp_path_factory.mktemp("trino"))
+    trino_servers.start_or_skip(server)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

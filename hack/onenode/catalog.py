@@ -25,6 +25,7 @@ class Source(StrEnum):
     WHEEL = "wheel"
     SOURCE = "source"
     DEBIAN = "debian"
+    MAVEN = "maven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Tool:
         name: Its key.
         source: Where it comes from.
         programs: The executables it brings: names, or absolute paths (with `*`) of what is not on PATH.
-        package: Go's package path, the wheel's or Debian's package name, a file of this folder;
-            empty for Kubernetes.
+        package: Go's package path, the wheel's or Debian's package name, a file of this folder, Maven's
+            `group:artifact`; empty for Kubernetes.
         version: Without a leading v; empty for Debian, where the release decides.
-        sha256: Of the wheels that are accepted.
+        sha256: Of the wheels or archives that are accepted.
         takes: How long a first build takes, for people.
+        keep: What stays of an archive, as beginnings of paths below its one top folder.
+        room_gb: Free disk that making it needs; 0 where it is not worth asking.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Tool:
     version: str = ""
     sha256: tuple[str, ...] = ()
     takes: str = "a minute"
+    keep: tuple[str, ...] = ()
+    room_gb: float = 0
 
     @property
     def folder(self) -> str:
@@ -68,6 +73,8 @@ def read_catalog(path: Path = TOOLS_FILE) -> Mapping[str, Tool]:
             version=entry.get("version", ""),
             sha256=tuple(entry.get("sha256", ())),
             takes=entry.get("takes", "a minute"),
+            keep=tuple(entry.get("keep", ())),
+            room_gb=entry.get("room_gb", 0),
         )
         for name, entry in entries.items()
     }

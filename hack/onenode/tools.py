@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from k2_cli.stack.artifacts import cache_root
+from k2_cli.stack.disk import free_bytes
 from k2_core.errors import SetupError
-from onenode import debian
+from onenode import archives, debian
 from onenode.catalog import Source, Tool, find, read_catalog
 from onenode.kubernetes_module import build_flags, go_mod, packages
 
@@ -92,6 +93,10 @@ def _cached(entry: Tool, say: Say) -> Path:
 def _make(entry: Tool, target: Path, say: Say) -> None:
     for leftover in target.parent.glob(f"make-{entry.folder}-*"):  # of a process that was killed: the lock is ours
         shutil.rmtree(leftover)
+    free_gb = free_bytes(target.parent) / 1e9
+    if free_gb < entry.room_gb:
+        found = f"{free_gb:.1f} GB free in {target.parent}"
+        raise SetupError(f"{entry.name} {entry.version}: found {found}, expected {entry.room_gb:g} GB")
     say(f"making {entry.name} {entry.version}, once ({entry.takes} on two cores)")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix=f"make-{entry.folder}-", dir=target.parent) as scratch:
@@ -155,11 +160,20 @@ def _make_source(entry: Tool, scratch: Path, programs: Path, say: Say) -> None:
     _run(entry, command, say, cwd=scratch, env=os.environ | {"CGO_ENABLED": "0"})
 
 
+def _make_maven(entry: Tool, scratch: Path, programs: Path, _say: Say) -> None:
+    try:
+        archive = archives.fetch(entry, scratch)
+        archives.unpack(archive, entry.keep, programs)
+    except OSError as error:
+        raise SetupError(f"could not make {entry.name} {entry.version}: {error}") from error
+
+
 _MAKERS: Final = {
     Source.KUBERNETES: _make_kubernetes,
     Source.GO: _make_go,
     Source.WHEEL: _make_wheel,
     Source.SOURCE: _make_source,
+    Source.MAVEN: _make_maven,
 }
 
 

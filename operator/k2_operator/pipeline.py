@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from k2_core.errors import SpecError
 from k2_core.spec import IngestionSpec, KafkaSpec, Pipeline, SecretKeyRef, StorageSpec, parse_pipeline
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
@@ -69,6 +71,11 @@ class Effective:
     def _query_secrets(self) -> Iterator[tuple[str, SecretKeyRef]]:
         if self.api_keys is not None:
             yield "spec.query.apiKeySecret", self.api_keys
+        if (trino := self.pipeline.spec.query.trino) is None:
+            return
+        for name in ("password_secret", "token_secret", "ca_secret"):
+            if (ref := getattr(trino, name)) is not None:
+                yield f"spec.query.trino.{to_camel(name)}", ref
 
 
 def effective(body: Mapping[str, Any], config: OperatorConfig) -> Effective:

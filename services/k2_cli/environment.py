@@ -14,7 +14,7 @@ from typing import Final
 from k2_cli.folder import StateFolder
 from k2_core.config import ServiceSettings
 from k2_core.errors import SpecError
-from k2_core.spec import KafkaSpec, Pipeline, StorageSpec
+from k2_core.spec import KafkaSpec, Pipeline, PipelineSpec, StorageSpec
 
 _SECRETS: Final = {
     "K2_KAFKA_CA_FILE": "spec.kafka.tls.caSecret",
@@ -23,6 +23,9 @@ _SECRETS: Final = {
     "K2_CATALOG_URI": "spec.storage.catalog.uriSecret",
     "K2_S3_ACCESS_KEY": "spec.storage.s3.accessKeySecret",
     "K2_S3_SECRET_KEY": "spec.storage.s3.secretKeySecret",
+    "K2_TRINO_PASSWORD": "spec.query.trino.passwordSecret",
+    "K2_TRINO_TOKEN": "spec.query.trino.tokenSecret",
+    "K2_TRINO_CA_FILE": "spec.query.trino.caSecret",
 }
 """Variables that carry what a cluster keeps in secrets, and where the pipeline file asks for them."""
 
@@ -46,6 +49,7 @@ def service_environment(
     environment = kept | {"K2_PIPELINE_FILE": str(pipeline_file), "PYTHONUNBUFFERED": "1"}
     environment |= _kafka(pipeline.spec.kafka, kafka, base)
     environment |= _storage(pipeline.spec.storage, folder, base)
+    environment |= _trino(pipeline.spec, base)
     return environment
 
 
@@ -86,6 +90,23 @@ def _storage(spec: StorageSpec | None, folder: StateFolder, base: Mapping[str, s
         if spec.s3.endpoint is not None:
             environment["K2_S3_ENDPOINT"] = spec.s3.endpoint
     return environment
+
+
+def _trino(spec: PipelineSpec, base: Mapping[str, str]) -> dict[str, str]:
+    trino = spec.query.trino
+    if trino is None:
+        return {}
+    if spec.storage is None:
+        raise SpecError(
+            "spec.query.mode", "distributed without spec.storage", "a catalog and a warehouse that Trino reaches, too"
+        )
+    referred = {
+        "K2_TRINO_PASSWORD": trino.password_secret,
+        "K2_TRINO_TOKEN": trino.token_secret,
+        "K2_TRINO_CA_FILE": trino.ca_secret,
+    }
+    environment = {"K2_TRINO_URL": trino.url, "K2_TRINO_CATALOG": trino.catalog, "K2_TRINO_USER": trino.user}
+    return environment | _secrets(base, *(name for name, ref in referred.items() if ref is not None))
 
 
 def _secrets(base: Mapping[str, str], *names: str) -> dict[str, str]:

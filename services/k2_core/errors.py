@@ -5,6 +5,7 @@
     │   ├── KafkaUnavailableError     no broker answered, or a produce was not acknowledged
     │   ├── CatalogUnavailableError   the Iceberg catalog is locked, gone or slow
     │   ├── StorageUnavailableError   the warehouse cannot be written or read now (disk full included)
+    │   ├── EngineUnavailableError    Trino does not answer, is starting, or gave a query up for no fault of its own
     │   ├── VenueUnavailableError     the exchange refused, closed or stayed silent
     │   └── CircuitOpenError          a breaker stops calls until its cool-down is over
     └── PermanentError            the same call will fail again until somebody changes something
@@ -14,6 +15,7 @@
         ├── StateError                the table's commit state forbids going on; the message names the way out
         │   └── StateFormatError          a newer K2 wrote it: nothing is wrong with the table
         ├── RawFileError              a raw file is missing or damaged; what is owed stays in the ledger
+        ├── EngineError               Trino answers and refuses: credentials, rights, a table that it does not see
         ├── QueryError                a request asks for something that cannot be answered as asked
         └── SetupError                this machine lacks something: a port, a download, disk space
 
@@ -46,6 +48,10 @@ class CatalogUnavailableError(RetryableError):
 
 class StorageUnavailableError(RetryableError):
     """The warehouse cannot be written or read now; a full disk counts."""
+
+
+class EngineUnavailableError(RetryableError):
+    """Trino does not answer, is starting or stopping, or gave a query up for no fault of the query's."""
 
 
 class VenueUnavailableError(RetryableError):
@@ -100,6 +106,10 @@ class StateFormatError(StateError):
 
 class RawFileError(PermanentError):
     """A raw file is missing or damaged: the log may still have what it held, and what is owed stays in the ledger."""
+
+
+class EngineError(PermanentError):
+    """Trino answers and refuses: credentials, rights, a table it does not see, a version too old. Says the way out."""
 
 
 class QueryError(PermanentError):

@@ -1,4 +1,4 @@
-"""The parts of a K2Pipeline that name what exists already: Kafka, catalog, warehouse, S3, Redis.
+"""The parts of a K2Pipeline that name what exists already: Kafka, catalog, warehouse, S3, Redis, Trino.
 
 Read through `k2_core.spec`; pure. Nothing here holds a secret: those are referred to.
 """
@@ -177,3 +177,45 @@ class RedisSpec(Model):
     address: str = Field(pattern=rf"^{_HOST_AND_PORT}$", max_length=255, description="host:port")
     tls: bool = Field(default=False, description="Whether to speak TLS, verified.")
     password_secret: SecretKeyRef | None = Field(default=None, description="Where the password is; none: no login.")
+
+
+class TrinoSpec(Model):
+    """A Trino that exists already, 418 or newer, with an Iceberg catalog over the pipeline's catalog and warehouse."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "!has(self.passwordSecret) || !has(self.tokenSecret)",
+                "found a password and a token, expected at most one of the two",
+                field=".tokenSecret",
+            ),
+            rule(
+                "self.url.startsWith('https://') || "
+                "!has(self.passwordSecret) && !has(self.tokenSecret) && !has(self.caSecret)",
+                "found a secret or a CA without TLS, expected none, or https://",
+                field=".url",
+            ),
+        )
+    )
+
+    url: HttpUrl = Field(description="Of the coordinator, without a path.")
+    catalog: str = Field(
+        default="k2", pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=63, description="As Trino calls the Iceberg catalog."
+    )
+    user: str = Field(
+        default="k2", pattern=r"^[A-Za-z0-9._@-]+$", max_length=255, description="For whom K2's queries run."
+    )
+    password_secret: SecretKeyRef | None = Field(default=None, description="Where the user's password is.")
+    token_secret: SecretKeyRef | None = Field(default=None, description="Where a JSON web token is, instead of one.")
+    ca_secret: SecretKeyRef | None = Field(
+        default=None, description="PEM certificates of the CA; none: those that are known everywhere."
+    )
+
+    @model_validator(mode="after")
+    def _secrets_over_tls(self) -> Self:
+        if self.password_secret is not None and self.token_secret is not None:
+            raise contradiction("tokenSecret", "a password and a token", "at most one of the two")
+        secrets = (self.password_secret, self.token_secret, self.ca_secret)
+        if any(secrets) and not self.url.startswith("https://"):
+            raise contradiction("url", "a secret or a CA without TLS", "none, or https://")
+        return self

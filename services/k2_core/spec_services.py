@@ -5,11 +5,20 @@ Read through `k2_core.spec`; pure.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
-from k2_core.spec_fields import RESOURCES_DESCRIPTION, Model, ResourcesSpec, SecretKeyRef
+from k2_core.spec_external import TrinoSpec
+from k2_core.spec_fields import (
+    RESOURCES_DESCRIPTION,
+    Model,
+    ResourcesSpec,
+    SecretKeyRef,
+    contradiction,
+    rule,
+    rules,
+)
 
 
 class SinkSpec(Model):
@@ -29,7 +38,22 @@ class SinkSpec(Model):
 class QuerySpec(Model):
     """The query API. `commitLagSeconds` only decides when an answer carries a warning."""
 
-    mode: Literal["single"] = Field(default="single", description="DuckDB in the query service.")
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "(self.mode == 'distributed') == has(self.trino)",
+                "expected a Trino for mode distributed, and none for mode single",
+                shown="'found ' + (has(self.trino) ? 'a Trino' : 'no Trino') + ' for mode ' + self.mode + "
+                "', expected one for mode distributed, and none for mode single'",
+                field=".trino",
+            )
+        )
+    )
+
+    mode: Literal["single", "distributed"] = Field(
+        default="single", description="single: DuckDB in the query service; distributed: a Trino, named in trino."
+    )
+    trino: TrinoSpec | None = Field(default=None, description="Which Trino reads the tables in mode distributed.")
     replicas: int = Field(default=1, ge=1, le=100, description="Of the API. Without effect on a laptop.")
     port: int = Field(default=8000, ge=1024, le=65535, description="On which the API listens.")
     api_key_secret: SecretKeyRef | None = Field(default=None, description="Where the API keys are.")
@@ -43,6 +67,13 @@ class QuerySpec(Model):
         description="Memory for what is not yet in the table; beyond it the log is read on demand.",
     )
     resources: ResourcesSpec | None = Field(default=None, description=RESOURCES_DESCRIPTION)
+
+    @model_validator(mode="after")
+    def _trino_if_distributed(self) -> Self:
+        if (self.mode == "distributed") != (self.trino is not None):
+            found = f"{'no' if self.trino is None else 'a'} Trino for mode {self.mode}"
+            raise contradiction("trino", found, "one for mode distributed, and none for mode single")
+        return self
 
 
 class MaintenanceSpec(Model):

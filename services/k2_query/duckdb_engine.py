@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,15 +24,13 @@ from k2_query.engine import Day, SymbolSpan
 from k2_query.file_index import FileStats
 from k2_query.files import Files
 from k2_query.lake import LakeSnapshot
+from k2_query.narrowing import bounds, sequence_range
 from k2_query.ordering import Order, top
 from k2_query.segments import Int64s, Window
 
 FIRST_GROUP: Final = 2
 """How many times the limit the first files' rows should be: a file holds other symbols and times, too."""
 GROUP_GROWTH: Final = 4
-_EARLIEST_US: Final = 0
-_LATEST_US: Final = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1_000_000)
-"""No record is outside 1990 to 2100 (`k2_core.checks`), and datetimes end somewhere."""
 _SCHEMA: Final = TRADES.table_schema
 
 
@@ -73,7 +70,7 @@ class DuckDBEngine:
         while at < len(numbers):
             end = at + _group(index.rows[numbers[at:]], wanted)
             with self._held(index.pick(numbers[at:end]), budget) as paths:
-                part = self._table(text, [paths, *_bounds(window), limit], budget).cast(_SCHEMA)
+                part = self._table(text, [paths, *bounds(window), limit], budget).cast(_SCHEMA)
             found = top(pa.concat_tables([found, part]), order, limit) if found.num_rows else part
             if end < len(numbers) and found.num_rows == limit and _beyond(found, int(begins[end]), order):
                 break
@@ -82,13 +79,13 @@ class DuckDBEngine:
 
     def known_ids(self, lake: LakeSnapshot, window: Window, log: pa.Table, budget: Budget) -> pa.ChunkedArray:
         """See `Engine.known_ids`. A copy of a record has the record's sequence, so few files are looked into."""
-        sequence = _sequence_range(log)
+        sequence = sequence_range(log)
         numbers = lake.index.prune(window, sequence)
         if not log.num_rows or not len(numbers):
             return pa.chunked_array([], pa.string())
         text = sql.known_ids(with_sequence=sequence is not None)
         with self._held(lake.index.pick(numbers), budget) as paths:
-            parameters = [paths, *_bounds(window), *(sequence or ())]
+            parameters = [paths, *bounds(window), *(sequence or ())]
             return self._table(text, parameters, budget, log.select(["message_id"])).column("message_id")
 
     def daily(self, lake: LakeSnapshot, window: Window, log: pa.Table, budget: Budget) -> list[Day]:
@@ -98,7 +95,7 @@ class DuckDBEngine:
             return []
         text = sql.daily(files=bool(files), log=bool(log.num_rows))
         with self._held(files, budget) as paths:
-            parameters = sql.daily_parameters([paths, *_bounds(window)] if paths else None, log=bool(log.num_rows))
+            parameters = sql.daily_parameters([paths, *bounds(window)] if paths else None, log=bool(log.num_rows))
             found = self._table(text, parameters, budget, log if log.num_rows else None)
         return [Day(**row) for row in found.to_pylist()]
 
@@ -189,25 +186,6 @@ def _beyond(found: pa.Table, next_begins_us: int, order: Order) -> bool:
     """Whether no file from the next one on can hold a row that comes before the last one found."""
     last_us: int = found.column("event_time")[-1].value
     return last_us < next_begins_us if order is Order.ASC else last_us > next_begins_us
-
-
-def _bounds(window: Window) -> tuple[str | None, datetime, datetime]:
-    start, end = (min(max(at, _EARLIEST_US), _LATEST_US) for at in (window.start_us, window.end_us))
-    return window.symbol, _moment(start), _moment(end)
-
-
-def _moment(at_us: int) -> datetime:
-    seconds, micros = divmod(at_us, 1_000_000)
-    return datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=micros)
-
-
-def _sequence_range(log: pa.Table) -> tuple[int, int] | None:
-    """Return the least and greatest sequence, or None where a row has none."""
-    sequence = log.column("sequence")
-    if sequence.null_count or not log.num_rows:
-        return None
-    numbers = sequence.to_numpy()
-    return int(numbers.min()), int(numbers.max())
 
 
 def _escaped(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What an engine must do: the contract of `duckdb_engine` and of every later one.
+"""What an engine must do: the contract of `duckdb_engine` and `trino_engine`, which one suite of tests holds both to.
 
 An engine reads one pinned snapshot and nothing else: it knows no Kafka, no boundary and no HTTP. It takes rows of the
 log only to answer with both, where an aggregate cannot be put together afterwards.
@@ -48,8 +48,9 @@ class SymbolSpan:
 class Engine(Protocol):
     """Reads a pinned snapshot.
 
-    Every method raises QueryError where the question needs more than an engine may use, and RetryableError when the
-    budget is over or storage does not answer. A window has a symbol in all of them.
+    Every method raises QueryError where the question needs more than an engine may use, RetryableError when the
+    budget is over or storage or the engine does not answer, and EngineError where an engine of its own refuses until
+    somebody changes something. A window has a symbol in all of them.
     """
 
     def rows(self, lake: LakeSnapshot, window: Window, order: Order, limit: int, budget: Budget) -> pa.Table:

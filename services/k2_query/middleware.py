@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2_core.logs import correlation
 from k2_query.auth import KEY_HEADER, KeyRing
+from k2_query.caller import calling
 from k2_query.encode import to_json
 from k2_query.metrics import QueryMetrics
 from k2_query.problems import CONTENT_TYPE, INTERNAL, UNAUTHORISED, Problem
@@ -81,6 +82,9 @@ class EveryRequest:
             if owner is None:
                 await respond(UNAUTHORISED, scope["state"]["correlation_id"])(scope, receive, send)
                 return
+            with calling(owner):
+                await self._app(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 

@@ -6,7 +6,6 @@ Called by `k2_query.app` (which starts it with the server) and `k2_query.__main_
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,23 +13,18 @@ from importlib import metadata
 from types import TracebackType
 from typing import Any, Final
 
-from pyiceberg.io import load_file_io
-
 from k2_core.codec import BatchDecoder
 from k2_core.control_topic import ControlFollower
-from k2_core.errors import SpecError
 from k2_core.health import LIVE_WITHIN_S, Check
 from k2_core.kafka import KafkaAdmin
 from k2_core.metrics import new_registry
 from k2_core.records import TRADES
 from k2_core.schemas import schema_source
 from k2_core.spec import Pipeline
-from k2_core.storage import file_properties
 from k2_core.tables import open_catalog
 from k2_core.types import TopicName
 from k2_query.boundary import LogBounds, LogPartition
-from k2_query.duckdb_engine import DuckDBEngine
-from k2_query.files import open_files
+from k2_query.engines import open_engine
 from k2_query.hybrid import HybridReader, positions_of
 from k2_query.lake import Lake, LakeHead
 from k2_query.log_reader import LogReader
@@ -55,8 +49,6 @@ class Runtime:
     """
 
     def __init__(self, settings: QuerySettings, pipeline: Pipeline) -> None:
-        if settings.warehouse is None:
-            raise SpecError("K2_WAREHOUSE", "none", "the URL below which the tables' files lie")
         spec = pipeline.spec
         topics: tuple[TopicName, ...] = tuple(pipeline.trades_topics())
         schemas = schema_source(settings)
@@ -67,19 +59,7 @@ class Runtime:
         self.lake = Lake(lambda: open_catalog(settings), spec.namespace, TRADES, self._published)
         decoder = BatchDecoder(TRADES, schemas.by_id)
         self.tail = Tail(settings, self.store, self.watch, self._positions, decoder, self.metrics)
-        properties = file_properties(settings)
-        self.engine = DuckDBEngine(
-            open_files(
-                settings.warehouse,
-                lambda: load_file_io(properties, settings.warehouse),
-                settings.query_cache_dir,
-                settings.query_cache_bytes,
-                self._fetched,
-            ),
-            memory_bytes=settings.query_memory_bytes,
-            threads=os.cpu_count() or 1,
-            cursors=settings.query_concurrency,
-        )
+        self.engine = open_engine(settings, spec, self._fetched)
         reader = LogReader(settings, TRADES, schemas)
         hybrid = HybridReader(TRADES, topics, self.lake, self.watch, self.store, reader, RawReader(TRADES, schemas))
         commit_lag = timedelta(seconds=spec.query.commit_lag_seconds)

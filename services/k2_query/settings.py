@@ -37,6 +37,15 @@ class QuerySettings(ServiceSettings):
     """Where files of object storage are kept while the process runs; not used with a warehouse on a disk."""
     query_cache_bytes: int = Field(default=2 * 1024**3, ge=1024 * 1024)
     """Of these files together; a query that needs more at once is refused."""
+    trino_url: str | None = None
+    """Of the Trino that `spec.query.mode: distributed` reads with; the others of this name are of it, too."""
+    trino_catalog: str = "k2"
+    trino_user: str = "k2"
+    trino_password: SecretStr | None = None
+    trino_token: SecretStr | None = None
+    """A JSON web token, instead of a password."""
+    trino_ca_file: Path | None = None
+    """PEM file of the CA that signed Trino's certificate; None means those that Mozilla trusts."""
     query_concurrency: int = Field(default=4, ge=1, le=64)
     """Queries that run at once; others wait for their turn within their timeout."""
 

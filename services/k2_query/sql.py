@@ -1,4 +1,4 @@
-"""The text of every query, as DuckDB and Trino both understand it but for the source.
+"""The text of every query to DuckDB, and what Trino's (`k2_query.trino_sql`) have in common with them.
 
 Pure. Identifiers come from the record's own schema, values are always `?` parameters; nothing of a request is ever part
 of a text.
@@ -41,9 +41,13 @@ def identifiers(names: Sequence[str]) -> str:
 
 def window_rows(columns: Sequence[str], order: Order) -> str:
     """Return the first rows of a window; parameters: files, symbol, start, end, limit."""
+    return _join(_select(identifiers(columns)), "ORDER BY", sort_keys(order), "LIMIT ?")
+
+
+def sort_keys(order: Order) -> str:
+    """Return the order of trades (`k2_query.ordering`) as what follows ORDER BY."""
     direction, nulls = ("ASC", "LAST") if order is Order.ASC else ("DESC", "FIRST")
-    keys = ", ".join(f"{key} {direction} NULLS {nulls}" for key in SORT_KEYS)
-    return _join(_select(identifiers(columns)), "ORDER BY", keys, "LIMIT ?")
+    return ", ".join(f"{key} {direction} NULLS {nulls}" for key in SORT_KEYS)
 
 
 def known_ids(*, with_sequence: bool) -> str:
@@ -69,7 +73,8 @@ def daily(*, files: bool, log: bool) -> str:
 
 _ALL_COUNT: Final = "asset_class <> ?"
 _COUNTS: Final = "(asset_class = ? AND vendor_data[?] IS NULL)"
-_WITH_OFF_MARKET: Final = "equities"
+WITH_OFF_MARKET: Final = "equities"
+"""The asset class whose venues report prints that were agreed off the market."""
 
 
 def daily_parameters(window: Sequence[Any] | None, *, log: bool) -> list[Any]:
@@ -79,7 +84,7 @@ def daily_parameters(window: Sequence[Any] | None, *, log: bool) -> list[Any]:
         window: Files, symbol, start and end; None without files.
         log: As for `daily`.
     """
-    told = [_WITH_OFF_MARKET, _WITH_OFF_MARKET, OFF_MARKET_KEY]
+    told = [WITH_OFF_MARKET, WITH_OFF_MARKET, OFF_MARKET_KEY]
     of_files = [] if window is None else [*window, *told[:1], *window, *told[1:]]
     return of_files + (told if log else [])
 

@@ -87,8 +87,8 @@ def by_the_rules(part: Document) -> Document:
             return part | fitting(part)
     if "requests" in part and "limits" in part:
         return part | {"requests": {kind: amount for kind, amount in part["requests"].items() if below(part, kind)}}
-    if "caSecret" in part:
-        return part | {"enabled": True}
+    if "caSecret" in part or ("url" in part and "name" not in part):
+        return trino(part) if "url" in part else part | {"enabled": True}
     on_disk = not str(part.get("warehouse", "s3://")).startswith("s3://")
     return {key: value for key, value in part.items() if key != "s3" or not on_disk}
 
@@ -111,6 +111,12 @@ def catalog(part: Document) -> Document:
         return part
     kind = part.get("type", "sql")
     return {"type": kind, "uri": "https://catalog" if kind == "rest" else "postgresql+psycopg://k2@db/k2"}
+
+
+def trino(part: Document) -> Document:
+    """One secret at most, and TLS for it."""
+    kept = {key: value for key, value in part.items() if key != "tokenSecret" or "passwordSecret" not in part}
+    return kept | {"url": kept["url"].replace("http://", "https://")}
 
 
 def below(part: Document, kind: str) -> bool:
@@ -151,6 +157,8 @@ def pipeline(spec: Document) -> Document:
     if "maxCommitIntervalSeconds" in spec.get("scaling", {}):
         interval_s = spec.get("sink", {}).get("commitIntervalSeconds", 10)
         spec["scaling"]["maxCommitIntervalSeconds"] = max(interval_s, spec["scaling"]["maxCommitIntervalSeconds"])
+    if "query" in spec:
+        spec["query"]["mode"] = "distributed" if "trino" in spec["query"] else "single"
     if "catalog" in spec.get("storage", {}) and not spec["storage"]["catalog"].keys() & {"uri", "uriSecret"}:
         spec["storage"]["catalog"]["uriSecret"] = {"name": "catalog", "key": "uri"}
     return {**SMALLEST, "spec": spec}

@@ -134,6 +134,34 @@ def test_a_missing_secret_is_named_with_its_place_and_variable(spec: dict[str, A
         environment(spec, base)
 
 
+TRINO = {"url": "https://trino:8443", "catalog": "lake", "user": "desk", "passwordSecret": SECRET_REF}
+
+
+def test_a_named_trino_is_used_with_the_users_secrets() -> None:
+    query = {"mode": "distributed", "trino": TRINO | {"caSecret": SECRET_REF}}
+    secrets = SECRETS | {"K2_TRINO_PASSWORD": "hush", "K2_TRINO_CA_FILE": "/ca.pem", "K2_TRINO_TOKEN": "not asked for"}
+    found = environment({"storage": STORAGE, "query": query}, secrets)
+    assert {name: value for name, value in found.items() if name.startswith("K2_TRINO")} == {
+        "K2_TRINO_URL": "https://trino:8443",
+        "K2_TRINO_CATALOG": "lake",
+        "K2_TRINO_USER": "desk",
+        "K2_TRINO_PASSWORD": "hush",
+        "K2_TRINO_CA_FILE": "/ca.pem",
+    }
+
+
+def test_a_trino_without_its_password_is_refused() -> None:
+    spec = {"storage": STORAGE, "query": {"mode": "distributed", "trino": TRINO}}
+    with pytest.raises(SpecError, match=r"spec\.query\.trino\.passwordSecret: found no variable K2_TRINO_PASSWORD"):
+        environment(spec, SECRETS)
+
+
+def test_a_trino_cannot_read_what_is_embedded() -> None:
+    spec = {"query": {"mode": "distributed", "trino": {"url": "http://trino:8080"}}}
+    with pytest.raises(SpecError, match=r"^spec\.query\.mode: found distributed without spec\.storage, expected a cat"):
+        environment(spec, {})
+
+
 def test_s3_without_an_endpoint_is_amazons() -> None:
     storage = STORAGE | {"s3": {"accessKeySecret": SECRET_REF, "secretKeySecret": SECRET_REF}}
     assert "K2_S3_ENDPOINT" not in environment({"storage": storage}, SECRETS)

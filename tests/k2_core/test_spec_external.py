@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from k2_core.errors import SpecError
 from k2_core.spec import parse_pipeline
-from k2_core.spec_external import CatalogSpec, KafkaSpec, RedisSpec, StorageSpec, TlsSpec
+from k2_core.spec_external import CatalogSpec, KafkaSpec, RedisSpec, StorageSpec, TlsSpec, TrinoSpec
 from k2_core.spec_fields import Model
 
 SECRET: Final = {"name": "a", "key": "b"}
@@ -32,6 +32,8 @@ S3: Final = {"accessKeySecret": SECRET, "secretKeySecret": SECRET}
         pytest.param(StorageSpec, {"catalog": CATALOG, "warehouse": "s3://lake"}, id="s3-of-the-surroundings"),
         pytest.param(KafkaSpec, {"bootstrapServers": "a:1,b:2", "schemaRegistryUrl": "http://r/apis/v7"}, id="kafka"),
         pytest.param(RedisSpec, {"address": "redis:6379"}, id="redis"),
+        pytest.param(TrinoSpec, {"url": "http://trino:8080"}, id="trino"),
+        pytest.param(TrinoSpec, {"url": "https://trino", "tokenSecret": SECRET, "caSecret": SECRET}, id="trino-token"),
     ],
 )
 def test_accepted(model: type[Model], document: dict[str, Any]) -> None:
@@ -62,6 +64,18 @@ def test_accepted(model: type[Model], document: dict[str, Any]) -> None:
             id="registry-login",
         ),
         pytest.param(RedisSpec, {"address": "redis://redis:6379"}, "should match pattern", id="redis-url"),
+        pytest.param(
+            TrinoSpec,
+            {"url": "https://t", "tokenSecret": SECRET, "passwordSecret": SECRET},
+            "found a password and a token, expected at most one of the two",
+            id="trino-two-secrets",
+        ),
+        pytest.param(
+            TrinoSpec,
+            {"url": "http://t", "passwordSecret": SECRET},
+            "found a secret or a CA without TLS, expected none, or https://",
+            id="trino-secret-in-clear",
+        ),
     ],
 )
 def test_refused(model: type[Model], document: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ from k2_core.errors import SpecError
 from k2_core.spec import SecretKeyRef
 from k2_operator.config import OperatorConfig
 from k2_operator.pipeline import effective
-from support.operator import operator_config, plain_body, secured, secured_body
+from support.operator import distributed, operator_config, plain_body, secured, secured_body
 
 
 def test_the_topics_are_those_of_trades_and_their_dead_letters() -> None:
@@ -36,6 +36,14 @@ def test_the_secrets_by_field() -> None:
         "spec.storage.s3.accessKeySecret": ("s3", "access"),
         "spec.storage.s3.secretKeySecret": ("s3", "secret"),
         "spec.query.apiKeySecret": ("api-keys", "keys"),
+    }
+
+
+def test_the_secrets_of_a_trino_are_among_them() -> None:
+    found = {field: (ref.name, ref.key) for field, ref in distributed().secrets().items()}
+    assert found.items() - {field: (ref.name, ref.key) for field, ref in secured().secrets().items()}.items() == {
+        ("spec.query.trino.passwordSecret", ("trino-login", "password")),
+        ("spec.query.trino.caSecret", ("trino-ca", "ca.pem")),
     }
 
 

@@ -159,28 +159,6 @@ def test_days_of_table_and_log(stored: tuple[DuckDBEngine, LakeSnapshot, list[Re
     assert [day.trades for day in engine.daily(lake, EVERYTHING, NOTHING, Budget(20))] == [first.trades]
 
 
-def test_prints_off_the_market_are_in_no_day(tmp_path: Path) -> None:
-    def one(row: int, price: int, **said: str) -> Record:
-        at = BASE + timedelta(seconds=row)
-        vendor = {"file": "d1"} | said
-        equity = {"exchange": "asx", "asset_class": "equities", "price": Decimal(price), "vendor_data": vendor}
-        return make_record("BHP", row, at, **equity)
-
-    off, kept = {"venue": "X", "off_market": "true"}, [one(2, 30), one(3, 31, qualifier="3"), one(5, 32)]
-    lake, log = [one(1, 99, **off), *kept[:2]], [kept[2], one(6, 1, **off)]
-    coin = make_record(
-        "BHP", 9, BASE, price=Decimal(33), vendor_data={"off_market": "true"}
-    )  # which no coin's venue says
-    with closing(World("127.0.0.1:1", tmp_path, "engine")) as world, closing(engine_of(tmp_path)) as engine:
-        for records in (lake, [coin]):
-            world.write(logged(records), None)
-        found, window = snapshot_of(world), Window("BHP", 0, 2**62)
-        [day] = engine.daily(found, window, logged(log), Budget(20))
-        assert (day.open, day.high, day.low, day.close, day.trades) == (33, 33, 30, 32, 4)
-        assert day.volume == sum(record["quantity"] for record in [*kept, coin])
-        assert engine.rows(found, window, Order.ASC, 10, Budget(20)).num_rows == 4
-
-
 def test_sums_beyond_38_digits_are_refused(stored: tuple[DuckDBEngine, LakeSnapshot, list[Record]]) -> None:
     engine, _, _ = stored
     huge = make_record("BTCUSDT", 1, BASE, price=Decimal(9999999999), quantity=Decimal(99999999999999999999))

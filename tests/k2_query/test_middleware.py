@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
 from k2_query.auth import key_ring
+from k2_query.caller import current_key_id
 from k2_query.metrics import QueryMetrics
 from k2_query.middleware import EveryRequest
-from k2_query.settings import QuerySettings
+from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
 
 METRICS = QueryMetrics(CollectorRegistry())
 KEYS = key_ring(QuerySettings(embedded=True))
@@ -66,3 +67,22 @@ def test_what_is_not_http_passes_through() -> None:
 
     asyncio.run(EveryRequest(app, KEYS, METRICS)({"type": "lifespan"}, nothing, ignore))
     assert seen == ["lifespan"]
+
+
+def test_who_asks_is_known_while_it_works() -> None:
+    seen: list[str | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(current_key_id())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def ask(path: str, **headers: str) -> int:
+        transport = httpx.ASGITransport(EveryRequest(app, KEYS, METRICS), client=("127.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://k2", headers=headers) as client:
+            return (await client.get(path)).status_code
+
+    assert asyncio.run(ask("/v1/trades", **{"X-API-Key": DEVELOPMENT_KEY})) == 200
+    assert asyncio.run(ask("/v1/trades")) == 401
+    assert asyncio.run(ask("/health")) == 200
+    assert seen == [DEVELOPMENT_KEY, None]

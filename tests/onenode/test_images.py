@@ -21,9 +21,9 @@ EXTRAS = {
     "core": (),
     "ingest": ("ingest",),
     "sink": ("sink", "postgresql"),
-    "query": ("query", "postgresql"),
+    "query": ("query", "distributed", "postgresql"),
     "operator": ("operator",),
-    "cli": ("cli", "ingest", "sink", "query", "postgresql"),
+    "cli": ("cli", "ingest", "sink", "query", "distributed", "postgresql"),
 }
 PROJECT = "k2-lakehouse"
 

@@ -18,6 +18,10 @@ _STORAGE: Final = "storage: {warehouse: 's3://lake/w', catalog: {uri: 'postgresq
 _S3: Final = "accessKeySecret: {name: s3, key: id}, secretKeySecret: {name: s3, key: secret}"
 
 
+def _trino(text: str) -> str:
+    return f"query: {{mode: distributed, trino: {{{text}}}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A document and the verdict.
@@ -324,7 +328,38 @@ CASES: Final = (
     Case("interval-too-short", "sink: {commitIntervalSeconds: 0.4}", "spec.sink.commitIntervalSeconds"),
     Case("commit-records", "sink: {commitRecords: 999}", "spec.sink.commitRecords"),
     Case("compression-level", "sink: {compressionLevel: 20}", "spec.sink.compressionLevel"),
-    Case("query-mode", "query: {mode: distributed}", "spec.query.mode"),
+    Case("query-mode", "query: {mode: parallel}", "spec.query.mode"),
+    Case("distributed", "query: {mode: distributed, trino: {url: 'http://t:8080'}}", rule="== has(self.trino)"),
+    Case("distributed-without", "query: {mode: distributed}", "spec.query.trino", "== has(self.trino)"),
+    Case("trino-for-single", "query: {trino: {url: 'http://t:8080'}}", "spec.query.trino", "== has(self.trino)"),
+    Case("trino-without-url", "query: {mode: distributed, trino: {}}", "spec.query.trino.url"),
+    Case("trino-with-a-path", _trino("url: 'https://t/ui'"), "spec.query.trino.url"),
+    Case("trino-with-login", _trino("url: 'https://k2:pw@t'"), "spec.query.trino.url"),
+    Case("trino-catalog", _trino("url: 'https://t', catalog: 'a.b'"), "spec.query.trino.catalog"),
+    Case("trino-user", _trino("url: 'https://t', user: 'a:b'"), "spec.query.trino.user"),
+    Case(
+        "trino-password",
+        _trino(
+            "url: 'https://t:8443', user: desk@firm, passwordSecret: {name: a, key: b}, caSecret: {name: a, key: c}"
+        ),
+        rule="!has(self.passwordSecret) ||",
+    ),
+    Case("trino-token", _trino("url: 'https://t', tokenSecret: {name: a, key: b}"), rule="self.url.startsWith"),
+    Case(
+        "trino-password-and-token",
+        _trino("url: 'https://t', tokenSecret: {name: a, key: b}, passwordSecret: {name: a, key: c}"),
+        "spec.query.trino.tokenSecret",
+        "!has(self.passwordSecret) ||",
+    ),
+    *(
+        Case(
+            f"trino-{name}-without-tls",
+            _trino(f"url: 'http://t:8080', {name}: {{name: a, key: b}}"),
+            "spec.query.trino.url",
+            "self.url.startsWith",
+        )
+        for name in ("passwordSecret", "tokenSecret", "caSecret")
+    ),
     Case("port", "query: {port: 80}", "spec.query.port"),
     Case("port-as-text", "query: {port: '8000'}", "spec.query.port"),
     Case("tail", "query: {tailMaxBytes: 1}", "spec.query.tailMaxBytes"),

@@ -24,6 +24,27 @@ def secured_body() -> dict[str, Any]:
     return document
 
 
+def distributed_body() -> dict[str, Any]:
+    """The same with a Trino behind its API, which asks for a password."""
+    document = secured_body()
+    document["spec"]["query"] |= {
+        "mode": "distributed",
+        "trino": {
+            "url": "https://trino.analytics:8443",
+            "catalog": "lake",
+            "user": "k2-crypto",
+            "passwordSecret": {"name": "trino-login", "key": "password"},
+            "caSecret": {"name": "trino-ca", "key": "ca.pem"},
+        },
+    }
+    return document
+
+
+def distributed() -> Effective:
+    """`distributed_body`, filled in."""
+    return effective(distributed_body(), operator_config())
+
+
 def plain_body(name: str = "crypto", **spec: object) -> dict[str, Any]:
     """The smallest pipeline, with more in its spec."""
     source = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}], "partitions": 4}

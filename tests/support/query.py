@@ -13,7 +13,6 @@ from typing import Any, Final
 import pyarrow as pa
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from pydantic import SecretStr
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -96,6 +95,7 @@ class World:
         bootstrap_servers: The broker.
         folder: Catalog and warehouse go here.
         namespace: Distinct from all others on the broker.
+        lake: Variables that name another catalog and warehouse than those in the folder.
     """
 
     bootstrap_servers: str
@@ -104,15 +104,21 @@ class World:
     partitions: int = 4
     log: list[Logged] = field(default_factory=list)
     state: CommitState | None = None
+    lake: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = QuerySettings(
-            kafka_bootstrap_servers=self.bootstrap_servers,
-            catalog_uri=SecretStr(f"sqlite:///{self.folder}/catalog.db"),
-            warehouse=f"file://{self.folder}/warehouse",
-            pipeline_file=self.folder / "pipeline.yaml",
-            embedded=True,
-            port=0,
+        lake = {name.removeprefix("K2_").lower(): value for name, value in self.lake.items()} or {
+            "catalog_uri": f"sqlite:///{self.folder}/catalog.db",
+            "warehouse": f"file://{self.folder}/warehouse",
+        }
+        self.settings = QuerySettings.model_validate(
+            {
+                "kafka_bootstrap_servers": self.bootstrap_servers,
+                "pipeline_file": self.folder / "pipeline.yaml",
+                "embedded": True,
+                "port": 0,
+                **lake,
+            }
         )
         self.pipeline: Pipeline = parse_pipeline(self.document())
         self.topic: TopicName = next(iter(self.pipeline.trades_topics()))

@@ -19,7 +19,7 @@ from k2_core.spec_fields import ResourceAmounts, ResourcesSpec
 from k2_operator.config import OperatorConfig
 from k2_operator.names import DEPLOYMENT, INGEST, METRICS_PORT, QUERY, QUERY_PORT, SINK, labels, selector
 from k2_operator.pipeline import Effective
-from k2_operator.rendering.environment import ingest_environment, query_environment, sink_environment
+from k2_operator.rendering.environment import authorities, ingest_environment, query_environment, sink_environment
 from k2_operator.rendering.objects import metadata, pipeline_document
 from k2_operator.rendering.pods import Component, Manifest, pod_template
 
@@ -173,8 +173,7 @@ def config_hash(effective: Effective, component: Component, secret_versions: Map
     referred = {
         variable["valueFrom"]["secretKeyRef"]["name"] for variable in component.environment if "valueFrom" in variable
     }
-    if (tls := effective.kafka.tls) is not None and tls.ca_secret is not None:
-        referred.add(tls.ca_secret.name)
+    referred |= {ref.name for _, ref in authorities(effective, component.name).values()}
     kept["secrets"] = {name: secret_versions.get(name, "") for name in sorted(referred)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -9,15 +9,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from k2_core.spec import SecretKeyRef
-from k2_operator.names import METRICS_PORT, QUERY_PORT
+from k2_operator.names import METRICS_PORT, QUERY, QUERY_PORT
 from k2_operator.pipeline import Effective
 
 PIPELINE_PATH: Final = "/etc/k2/pipeline.yaml"
 CA_FOLDER: Final = "/etc/k2/kafka-ca"
+TRINO_CA_FOLDER: Final = "/etc/k2/trino-ca"
 CA_FILE: Final = "ca.crt"
 TERMINATION_PATH: Final = "/dev/termination-log"
 QUERY_CACHE_BYTES: Final = 1024**3
 """Of data files of object storage, which the query service keeps in its /tmp."""
+
+KAFKA_CA: Final = "kafka-ca"
+TRINO_CA: Final = "trino-ca"
+"""Volumes."""
 
 Variable = dict[str, Any]
 
@@ -45,7 +50,8 @@ def query_environment(effective: Effective, uid: str) -> list[Variable]:
     secrets = dict(_kafka_secrets(effective)) | dict(_storage_secrets(effective))
     if effective.api_keys is not None:
         secrets["K2_API_KEYS"] = effective.api_keys
-    return _variables(plain | _kafka(effective) | _storage(effective), secrets)
+    secrets |= dict(_trino_secrets(effective))
+    return _variables(plain | _kafka(effective) | _storage(effective) | _trino(effective), secrets)
 
 
 def _service(uid: str) -> dict[str, str]:
@@ -65,7 +71,7 @@ def _kafka(effective: Effective) -> dict[str, str]:
         "K2_KAFKA_REPLICATION_FACTOR": str(kafka.replication_factor),
         "K2_KAFKA_SECURITY_PROTOCOL": kafka.security_protocol,
     }
-    if has_ca(effective):
+    if KAFKA_CA in authorities(effective, QUERY):
         found["K2_KAFKA_CA_FILE"] = f"{CA_FOLDER}/{CA_FILE}"
     if kafka.sasl is not None:
         found["K2_KAFKA_SASL_MECHANISM"] = kafka.sasl.mechanism
@@ -74,10 +80,15 @@ def _kafka(effective: Effective) -> dict[str, str]:
     return found
 
 
-def has_ca(effective: Effective) -> bool:
-    """Whether pods mount a CA for Kafka."""
-    tls = effective.kafka.tls
-    return tls is not None and tls.enabled and tls.ca_secret is not None
+def authorities(effective: Effective, component: str) -> dict[str, tuple[str, SecretKeyRef]]:
+    """Return the CAs that a component's pods mount: by volume the folder, and where the certificates are."""
+    found: dict[str, tuple[str, SecretKeyRef]] = {}
+    tls, trino = effective.kafka.tls, effective.pipeline.spec.query.trino
+    if tls is not None and tls.enabled and tls.ca_secret is not None:
+        found[KAFKA_CA] = (CA_FOLDER, tls.ca_secret)
+    if component == QUERY and trino is not None and trino.ca_secret is not None:
+        found[TRINO_CA] = (TRINO_CA_FOLDER, trino.ca_secret)
+    return found
 
 
 def _kafka_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
@@ -112,6 +123,24 @@ def _object_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
     if (s3 := effective.storage.s3) is not None:
         yield "K2_S3_ACCESS_KEY", s3.access_key_secret
         yield "K2_S3_SECRET_KEY", s3.secret_key_secret
+
+
+def _trino(effective: Effective) -> dict[str, str]:
+    trino = effective.pipeline.spec.query.trino
+    if trino is None:
+        return {}
+    found = {"K2_TRINO_URL": trino.url, "K2_TRINO_CATALOG": trino.catalog, "K2_TRINO_USER": trino.user}
+    if trino.ca_secret is not None:
+        found["K2_TRINO_CA_FILE"] = f"{TRINO_CA_FOLDER}/{CA_FILE}"
+    return found
+
+
+def _trino_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
+    trino = effective.pipeline.spec.query.trino
+    if trino is not None and trino.password_secret is not None:
+        yield "K2_TRINO_PASSWORD", trino.password_secret
+    if trino is not None and trino.token_secret is not None:
+        yield "K2_TRINO_TOKEN", trino.token_secret
 
 
 def _variables(plain: Mapping[str, str], secrets: Mapping[str, SecretKeyRef]) -> list[Variable]:

@@ -58,6 +58,8 @@ def egress_ports(effective: Effective, component: str, source: str | None) -> se
         ports |= _object_ports(effective) if one.reads_files else _ports([one.stream_url, one.rest_server])
     if component in {SINK, QUERY}:
         ports |= _storage_ports(effective)
+    if component == QUERY and (trino := effective.pipeline.spec.query.trino) is not None:
+        ports |= _ports([trino.url])
     return ports
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from k2_operator.config import OperatorConfig
 from k2_operator.names import CONFIG_HASH, labels
 from k2_operator.pipeline import Effective
-from k2_operator.rendering.environment import CA_FILE, CA_FOLDER, PIPELINE_PATH, TERMINATION_PATH, Variable, has_ca
+from k2_operator.rendering.environment import CA_FILE, PIPELINE_PATH, TERMINATION_PATH, Variable, authorities
 
 Manifest = dict[str, Any]
 
@@ -82,7 +82,7 @@ def _pod(effective: Effective, config: OperatorConfig, component: Component) -> 
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(effective, config, component)],
-        "volumes": _volumes(effective, component.tmp_size),
+        "volumes": _volumes(effective, component),
     }
     if config.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": secret} for secret in config.image_pull_secrets]
@@ -112,7 +112,7 @@ def _container(effective: Effective, config: OperatorConfig, component: Componen
         },
         "terminationMessagePath": TERMINATION_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _mounts(effective),
+        "volumeMounts": _mounts(effective, component),
     }
     if component.linger_s:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": component.linger_s}}}
@@ -128,26 +128,25 @@ def _probe(path: str, port: str, period_s: int, failures: int) -> Manifest:
     }
 
 
-def _mounts(effective: Effective) -> list[Manifest]:
+def _mounts(effective: Effective, component: Component) -> list[Manifest]:
     # subPath: a running service's file never changes under it, and the folder below can hold another mount.
     mounts: list[Manifest] = [
         {"name": "pipeline", "mountPath": PIPELINE_PATH, "subPath": "pipeline.yaml", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # the mount point of an emptyDir
     ]
-    if has_ca(effective):
-        mounts.append({"name": "kafka-ca", "mountPath": CA_FOLDER, "readOnly": True})
+    for volume, (folder, _) in authorities(effective, component.name).items():
+        mounts.append({"name": volume, "mountPath": folder, "readOnly": True})
     return mounts
 
 
-def _volumes(effective: Effective, tmp_size: str) -> list[Manifest]:
+def _volumes(effective: Effective, component: Component) -> list[Manifest]:
     volumes: list[Manifest] = [
         {"name": "pipeline", "configMap": {"name": effective.names.config_map}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": tmp_size}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": component.tmp_size}},
     ]
-    tls = effective.kafka.tls
-    if has_ca(effective) and tls is not None and tls.ca_secret is not None:
-        items = [{"key": tls.ca_secret.key, "path": CA_FILE}]
-        volumes.append({"name": "kafka-ca", "secret": {"secretName": tls.ca_secret.name, "items": items}})
+    for volume, (_, ref) in authorities(effective, component.name).items():
+        items = [{"key": ref.key, "path": CA_FILE}]
+        volumes.append({"name": volume, "secret": {"secretName": ref.name, "items": items}})
     return volumes
 
 

@@ -9,7 +9,7 @@ from k2_ingest.settings import IngestSettings
 from k2_operator.names import CONFIG_HASH
 from k2_query.__main__ import DRAIN_S
 from k2_sink.settings import SinkSettings
-from support.operator import container, one, rendered, secured_body
+from support.operator import container, distributed_body, one, rendered, secured_body
 
 WORKLOADS = ("crypto-ingest-binance", "crypto-ingest-replay", "crypto-ingest-asx", "crypto-sink", "crypto-query")
 FILE = {"name": "bhp-11", "path": "s3://ticks/asx/new.csv", "symbol": "BHP"}
@@ -64,6 +64,11 @@ def test_pods_may_take_longer_than_the_services_drain() -> None:
         pytest.param(lambda spec: spec["query"].update(replicas=1), set(), id="query replicas"),
         pytest.param(lambda spec: spec["query"].update(commitLagSeconds=5), {"crypto-query"}, id="commit lag"),
         pytest.param(
+            lambda spec: spec["query"].update(mode="distributed", trino={"url": "http://trino:8080"}),
+            {"crypto-query"},
+            id="another engine",
+        ),
+        pytest.param(
             lambda spec: spec["ingestion"][0]["symbols"].append({"name": "BNBUSDT"}),
             {"crypto-ingest-binance"},
             id="a symbol",
@@ -104,6 +109,12 @@ def test_a_change_rolls_the_pods_that_read_it(change: Callable[[dict[str, Any]],
 def test_a_new_version_of_a_secret_rolls_the_pods_that_use_it(secret: str, expected: set[str]) -> None:
     before, after = hashes(versions={secret: "1"}), hashes(versions={secret: "2"})
     assert {name for name in WORKLOADS if before[name] != after[name]} == expected
+
+
+@pytest.mark.parametrize("secret", ["trino-login", "trino-ca"])
+def test_a_new_secret_of_a_trino_rolls_the_query_service(secret: str) -> None:
+    before, after = (hashes(distributed_body(), {secret: version}) for version in "12")
+    assert {name for name in WORKLOADS if before[name] != after[name]} == {"crypto-query"}
 
 
 def test_pods_are_found_by_labels_that_they_have() -> None:

@@ -10,7 +10,7 @@ from k2_operator.pipeline import effective
 from k2_operator.rendering.environment import ingest_environment, query_environment, sink_environment
 from k2_query.settings import QuerySettings
 from k2_sink.settings import SinkSettings
-from support.operator import UID, operator_config, plain_body, secured
+from support.operator import UID, distributed, operator_config, plain_body, secured
 
 SECRETS_OF_STORAGE = {"K2_CATALOG_URI", "K2_S3_ACCESS_KEY", "K2_S3_SECRET_KEY"}
 
@@ -26,6 +26,7 @@ def values(environment: list[dict[str, Any]]) -> dict[str, Any]:
         pytest.param(IngestSettings, ingest_environment(secured(), UID, "asx"), id="ingest of files"),
         pytest.param(SinkSettings, sink_environment(secured(), UID), id="sink"),
         pytest.param(QuerySettings, query_environment(secured(), UID), id="query"),
+        pytest.param(QuerySettings, query_environment(distributed(), UID), id="query with Trino"),
     ],
 )
 def test_every_variable_is_one_that_the_service_knows(
@@ -57,6 +58,30 @@ def test_the_ingest_of_files_sees_object_storage_and_no_catalog() -> None:
     assert found["K2_S3_SECRET_KEY"] == {"secretKeyRef": {"name": "s3", "key": "secret"}}
     assert (found["K2_S3_ENDPOINT"], found["K2_S3_REGION"]) == ("http://s3.storage:9000", "us-east-1")
     assert not {name for name in found if "CATALOG" in name or name == "K2_WAREHOUSE"}
+
+
+def test_only_the_query_service_knows_of_a_trino() -> None:
+    found = values(query_environment(distributed(), UID))
+    assert {name: value for name, value in found.items() if name.startswith("K2_TRINO")} == {
+        "K2_TRINO_URL": "https://trino.analytics:8443",
+        "K2_TRINO_CATALOG": "lake",
+        "K2_TRINO_USER": "k2-crypto",
+        "K2_TRINO_CA_FILE": "/etc/k2/trino-ca/ca.crt",
+        "K2_TRINO_PASSWORD": {"secretKeyRef": {"name": "trino-login", "key": "password"}},
+    }
+    assert values(sink_environment(distributed(), UID)) == values(sink_environment(secured(), UID))
+
+
+def test_a_trino_may_ask_for_a_token_or_for_nothing() -> None:
+    trino = {"url": "https://t", "tokenSecret": {"name": "a", "key": "b"}}
+    for asked, expected in ((trino, {"K2_TRINO_TOKEN"}), ({"url": "http://t:8080"}, set())):
+        query = {"mode": "distributed", "trino": asked}
+        found = values(query_environment(effective(plain_body(query=query), operator_config()), UID))
+        assert {name for name in found if name.startswith("K2_TRINO")} == expected | {
+            "K2_TRINO_URL",
+            "K2_TRINO_CATALOG",
+            "K2_TRINO_USER",
+        }
 
 
 def test_a_secured_kafka() -> None:

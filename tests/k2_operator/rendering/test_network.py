@@ -6,7 +6,7 @@ import pytest
 
 from k2_operator.pipeline import effective
 from k2_operator.rendering.network import egress_ports
-from support.operator import one, operator_config, plain_body, rendered, secured
+from support.operator import distributed, one, operator_config, plain_body, rendered, secured
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,11 @@ def test_files_of_aws_itself_are_behind_its_port() -> None:
     files = [{"name": "a", "path": "s3://ticks/a.csv", "symbol": "BHP"}]
     found = effective(plain_body(ingestion=[{"name": "asx", "venue": "asx", "files": files}]), operator_config())
     assert egress_ports(found, "ingest", "asx") == {9092, 443}
+
+
+def test_only_the_query_service_reaches_a_trino() -> None:
+    assert egress_ports(distributed(), "query", None) == egress_ports(secured(), "query", None) | {8443}
+    assert egress_ports(distributed(), "sink", None) == egress_ports(secured(), "sink", None)
 
 
 @pytest.mark.parametrize(

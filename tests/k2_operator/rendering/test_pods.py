@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from k2_core.quantity import quantity_value
-from support.operator import container, one, rendered
+from support.operator import container, distributed_body, one, rendered
 
 WORKLOADS = [item for item in rendered() if item["kind"] == "Deployment"]
 by_name = pytest.mark.parametrize("workload", WORKLOADS, ids=lambda item: item["metadata"]["name"])
@@ -75,3 +75,20 @@ def test_every_container_has_requests_and_limits(workload: dict[str, Any]) -> No
 def test_pull_secrets_and_policy_are_the_operators(workload: dict[str, Any]) -> None:
     assert workload["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "pull"}]
     assert container(workload)["imagePullPolicy"] == "Always"
+
+
+def test_the_ca_of_a_trino_is_mounted_in_the_query_service_alone() -> None:
+    manifests = rendered(distributed_body())
+    mounts = {
+        item["metadata"]["name"]: [
+            (volume["secret"], mount["mountPath"])
+            for volume in item["spec"]["template"]["spec"]["volumes"]
+            for mount in container(item)["volumeMounts"]
+            if volume["name"] == mount["name"] == "trino-ca"
+        ]
+        for item in manifests
+        if item["kind"] == "Deployment"
+    }
+    secret = {"secretName": "trino-ca", "items": [{"key": "ca.pem", "path": "ca.crt"}]}
+    assert mounts.pop("crypto-query") == [(secret, "/etc/k2/trino-ca")]
+    assert not any(mounts.values())
