@@ -140,6 +140,19 @@ def test_files_alone_are_taken_in_once_and_accounted_for(tmp_path: Path) -> None
     assert "of which the log has rows to 3000: put that one back, or name this one anew" in changed.stderr
 
 
+def test_files_alone_are_served_until_ctrl_c(start: Callable[..., Running], tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 2_000)
+    running = start("-f", pipeline_file(tmp_path, {"a": (path, "BHP")}))
+    running.until(lambda: "curl -s -H" in running.said())
+    assert "source: files (the pipeline names no exchange; each is read once)" in running.said()
+    assert "/v1/trades?symbol=BHP&limit=5" in running.said()
+    running.until(lambda: running.rows() == 2_000)
+    assert not (running.folder / "trades").exists()  # what kind of trades it holds: rows of files say so themselves
+    assert running.end(signal.SIGINT) == 0, running.said()
+    nothing_is_left_of(running)
+    assert k2("audit", "--dir", running.folder).code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
