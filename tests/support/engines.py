@@ -76,13 +76,20 @@ def commits() -> list[list[Record]]:
 def prints(first: int, count: int, at: datetime) -> list[Record]:
     """Return trades in equities, each third of them off the market and at a price that a bar would show."""
     equity = {"exchange": "asx", "market": "cash", "asset_class": "equities"}
-    off = {"price": Decimal(10**9), "vendor_data": {"venue": "X", "off_market": "true"}}
+    off = {"price": Decimal("1000000000.00000000"), "vendor_data": {"venue": "X", "off_market": "true"}}
     return [
         make_record(
             BLOCKS,
             number,
             at + timedelta(seconds=number),
-            **(equity | (off if number % 3 == 0 else {"price": Decimal(30 + number), "vendor_data": {"venue": "T"}})),
+            **(
+                equity
+                | (
+                    off
+                    if number % 3 == 0
+                    else {"price": Decimal(f"{30 + number}.00000000"), "vendor_data": {"venue": "T"}}
+                )
+            ),
         )
         for number in range(first, first + count)
     ]
