@@ -198,8 +198,6 @@ class TestItsEnd:
             told.add(str(failure))
             time.sleep(0.02)
         assert any("found it starting, expected it to have started; retry" in said for said in told), told
-        trino.stop()
-        trino.start()
 
     @staticmethod
     def failure(client: TrinoClient) -> K2Error | None:
