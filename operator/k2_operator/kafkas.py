@@ -106,7 +106,7 @@ class Kafkas:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[str, Kafka] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="k2-operator-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def of(self, kafka: KafkaSpec, values: Mapping[str, bytes]) -> Kafka:
         """Return a Kafka with these credentials; those that nobody has asked for long are dropped.
@@ -128,10 +128,13 @@ class Kafkas:
     def _ca_file(self, name: str, content: bytes | None) -> Path | None:
         if content is None:
             return None
+        # Only then: an operator that is killed leaves its folder behind.
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="k2-operator-")
         file = Path(self._folder.name) / f"{name}.pem"
         file.write_bytes(content)
         return file
 
     def close(self) -> None:
         """Remove the files."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()

@@ -32,8 +32,8 @@ class SinkReport:
         memory_ratio: Resident memory as a share of its limit; None if it cannot be known.
         failing: Whether what it last tried with catalog or warehouse failed.
         commit_s: How long commits take, the slower of the last two; None before the first.
-        standing_s: For how long reading stood still while rows were written and committed, at most since the commit
-            before the last; None before the first.
+        standing_s: For how long reading stood still before what it is catching up with now, as while rows are written
+            and committed; 0 if it has caught up.
         deferred: Records in the open ledger ranges of its partitions.
         oldest_deferred_at: When the oldest of those that only the log holds was written to it, UTC; `at` if raw files
             hold all of them, None without any.
@@ -48,7 +48,7 @@ class SinkReport:
     memory_ratio: float | None = None
     failing: bool = False
     commit_s: float | None = None
-    standing_s: float | None = None
+    standing_s: float = 0.0
     deferred: int = 0
     oldest_deferred_at: datetime | None = None
 
@@ -85,14 +85,13 @@ def newest(reports: Iterable[SinkReport | None]) -> dict[str, SinkReport]:
 
 def _sound(report: SinkReport) -> bool:
     counts = (report.accepted, report.shed, report.deferred)
-    named = (report.memory_ratio, report.commit_s, report.standing_s)
-    figures = [figure for figure in named if figure is not None]
+    figures = [figure for figure in (report.memory_ratio, report.commit_s) if figure is not None]
     return (
         isinstance(report.at, datetime)
         and isinstance(report.sink, str)
         and isinstance(report.failing, bool)
         and all(type(count) is int and count >= 0 for count in counts)
-        and all(isinstance(figure, int | float) and figure >= 0 for figure in figures)
+        and all(isinstance(figure, int | float) and figure >= 0 for figure in [report.standing_s, *figures])
     )
 
 

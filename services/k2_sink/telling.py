@@ -12,11 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from k2_core.memory import memory_ratio
 from k2_core.sink_report import SinkReport
 from k2_core.state import LedgerEntry, owed_records
 from k2_core.types import Level
+from k2_sink.consumer import OFFSETS_EVERY_S
+
+LEAST_STAND_S: Final = 0.1
+"""What passes between two reads in which nothing else is done is less."""
 
 
 def _name() -> str:
@@ -52,22 +57,31 @@ class Telling:
     clock: Callable[[], float] = time.monotonic
     _read_at: float | None = None
     _commits_s: deque[float] = field(default_factory=lambda: deque(maxlen=2))
-    _standing_s: deque[float] = field(default_factory=lambda: deque([0.0], maxlen=2))
+    _stands: list[tuple[float, float]] = field(default_factory=list)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """While the log is asked; between two such times reading stands still."""
-        if self._read_at is not None:
-            self._standing_s[-1] = max(self._standing_s[-1], self.clock() - self._read_at)
+        now_s = self.clock()
+        if self._read_at is not None and now_s - self._read_at >= LEAST_STAND_S:
+            self._stands.append((now_s, now_s - self._read_at))
         try:
             yield
         finally:
             self._read_at = self.clock()
 
     def committed(self, seconds: float) -> None:
-        """Note how long a commit took; where reading stood still for it is known when it goes on."""
+        """Note how long a commit took."""
         self._commits_s.append(seconds)
-        self._standing_s.append(0.0)
+
+    def standing_s(self) -> float:
+        """Return for how long reading stood still before what it is catching up with.
+
+        That takes it no longer than it stood, if it can read at twice the rate of the load. It is told once at least.
+        """
+        now_s = self.clock()
+        self._stands = [(at, lasted_s) for at, lasted_s in self._stands if now_s - at < max(lasted_s, OFFSETS_EVERY_S)]
+        return max((lasted_s for _, lasted_s in self._stands), default=0.0)
 
     def read(self, records: int, deferred: int) -> None:
         """Count what was read, and how much of it was only entered in the ledger."""
@@ -95,7 +109,7 @@ class Telling:
             memory_ratio=self.memory(),
             failing=self.failing,
             commit_s=max(self._commits_s, default=None),
-            standing_s=max(self._standing_s) if self._commits_s else None,
+            standing_s=self.standing_s(),
             deferred=owed_records(entries),
             oldest_deferred_at=None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC),
         ).dump()

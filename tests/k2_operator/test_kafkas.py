@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+import pytest
+
 from k2_core.spec import KafkaSpec
 from k2_operator.kafkas import AT_ONCE, FIRST_BACKOFF_S, IDLE_S, LONGEST_BACKOFF_S, Kafkas
 
@@ -62,8 +67,11 @@ def test_controllers_share_its_clients() -> None:
     kafkas.close()
 
 
-def test_a_ca_is_a_file_of_their_own() -> None:
+def test_a_ca_is_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     kafkas = Kafkas()
+    kafkas.of(PLAIN, {})
+    assert not list(tmp_path.iterdir())  # an operator that is killed leaves none behind
     file = kafkas.of(PLAIN, {CA: b"pem"}).settings.kafka_ca_file
     assert file is not None
     assert file.read_bytes() == b"pem"

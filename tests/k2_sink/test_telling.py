@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import pytest
+
 from k2_core.sink_report import SinkReport
 from k2_core.state import LedgerEntry
 from k2_core.types import Level, Offset, Partition, TopicName
@@ -64,23 +66,36 @@ def test_how_long_commits_take_is_the_slower_of_the_last_two() -> None:
     assert seen == [None, 3.0, 3.0, 1.0]
 
 
-def test_for_how_long_reading_stood_still_since_the_commit_before_the_last() -> None:
+@pytest.mark.parametrize(
+    ("stood_s", "later_s", "told_s"),
+    [(4.0, 0.0, 4.0), (4.0, 3.9, 4.0), (4.0, 4.0, 0.0), (0.25, 0.9, 0.25), (0.25, 1.0, 0.0), (0.05, 0.0, 0.0)],
+)
+def test_for_how_long_reading_stood_still_is_told_while_it_catches_up(
+    stood_s: float, later_s: float, told_s: float
+) -> None:
     clock = Clock()
     told = replace(telling(), clock=clock)
-    seen = []
-    for reads_s, stands_s in ((0.5, 2.0), (9.0, 0.25), (9.0, 0.125), (9.0, 0.125)):
+    with told.reading():
+        pass
+    clock.now_s += stood_s
+    with told.reading():
+        clock.now_s += later_s
+    assert told_by(told).standing_s == told_s
+
+
+def test_the_longer_of_two_stands_counts() -> None:
+    clock = Clock()
+    told = replace(telling(), clock=clock)
+    for stands_s in (4.0, 0.5, 0.0):
         with told.reading():
-            clock.now_s += reads_s
-        seen.append(told_by(told).standing_s)
-        told.committed(0.1)
+            pass
         clock.now_s += stands_s
-    assert seen == [None, 2.0, 2.0, 0.25]
+    assert told_by(told).standing_s == 4
 
 
 def test_a_read_that_fails_ends_too() -> None:
     clock = Clock()
     told = replace(telling(), clock=clock)
-    told.committed(0.1)
     with suppress(OSError), told.reading():
         clock.now_s += 5
         raise OSError("away")

@@ -25,8 +25,8 @@ class Observation:
         unread_records: Ends minus read positions, of all partitions.
         positions_age_s: How long ago sinks told where they read, the oldest of what counts: what came since is unread
             on paper only. Nothing is held without it.
-        standing_s: For how long sinks lately stood still to write and commit: what came meanwhile is read next. Nothing
-            is held without it.
+        standing_s: For how long sinks had stood still, as to write and commit, shortly before they told where they
+            read: what came meanwhile they read next.
         oldest_unread_age_s: Age of the oldest unread record; 0 if there is none.
         memory_ratio: The fullest sink's memory, as a share of its limit.
         downstream_failing: Whether commits or storage fail now.
@@ -49,7 +49,7 @@ class Observation:
     shed_per_s: float | None = None
     unread_records: int | None = None
     positions_age_s: float | None = None
-    standing_s: float | None = None
+    standing_s: float = 0.0
     oldest_unread_age_s: float | None = None
     memory_ratio: float | None = None
     downstream_failing: bool | None = None

@@ -130,21 +130,15 @@ def _on_paper(config: DegradationConfig, observation: Observation, smoothed_per_
     """Return how many records look unread with sinks that keep up.
 
     What came since they told positions, and what they had on the way to them then: half a second's worth, and what came
-    while they stood still for a commit, if that was within a position interval before they told.
+    while they stood still for a commit, if that was shortly before they told.
     """
     # The smaller of the two rates: a burst's own rate must not hide its first seconds, nor a burst's that is over.
     steady_per_s = NOISE * min(smoothed_per_s, observation.offered_per_s or 0.0)
-    told_s = _known_or(observation.positions_age_s, math.inf)
-    if told_s == math.inf:
+    told_s, stood_s = observation.positions_age_s, observation.standing_s
+    if told_s is None or not known(told_s):
         return (config.in_hand_s + config.position_interval_s) * steady_per_s
-    standing_s = min(_known_or(observation.standing_s, 0.0), config.standing_at_most_s)
-    # A position that is older than the interval was told before the sink stood still: that time is in its age.
-    standing_s = max(0.0, standing_s - max(0.0, told_s - config.position_interval_s))
+    standing_s = min(stood_s, config.standing_at_most_s) if known(stood_s) else 0.0
     return (told_s + config.in_hand_s + standing_s) * steady_per_s
-
-
-def _known_or(value: float | None, otherwise: float) -> float:
-    return value if value is not None and known(value) else otherwise
 
 
 def _slope(state: SignalState, unread: float, elapsed_s: float, *, gap: bool) -> float | None:

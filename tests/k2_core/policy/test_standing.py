@@ -23,7 +23,7 @@ def looks(
     """Yield what one look each second sees of a sink that reads, and stands still at each interval's end."""
     chance = random.Random(seed)
     end = position = told = seen = 0.0
-    told_at = standing = noise = 0.0
+    told_at = standing = stood_until = noise = 0.0
     phase = chance.random()
     for tick in range(seconds * TICKS):
         now = tick / TICKS
@@ -33,15 +33,16 @@ def looks(
         if now % INTERVAL_S < INTERVAL_S - stands_s:
             position = min(end, position + reads_per_s / TICKS)
             if now >= INTERVAL_S and now % INTERVAL_S == 0:
-                standing = stands_s
+                stood_until = now
             if now - told_at >= 1 or now % INTERVAL_S == 0:
                 told, told_at = position, now
+                standing = stands_s if now >= INTERVAL_S and now - stood_until < max(stands_s, 1) else 0.0
         if tick % TICKS == int(phase * TICKS):
             yield Observation(
                 offered_per_s=end - seen if now >= 1 else None,  # the first look knows no rates
                 unread_records=int(end - told),
                 positions_age_s=now - told_at,
-                standing_s=standing or None,
+                standing_s=standing,
             )
             seen = end
 
