@@ -52,7 +52,7 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         shed_per_s=shed,
         unread_records=lag.unread,
         positions_age_s=_positions_age_s(look, fresh),
-        standing_s=max((one.standing_s for one in fresh), default=0.0),
+        standing_s=max((one.standing_s for one in fresh), default=None),
         oldest_unread_age_s=lag.unread_age_s,
         memory_ratio=_memory_ratio(fresh) if told else None,
         downstream_failing=any(report.failing for report in fresh) if told else None,

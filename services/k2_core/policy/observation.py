@@ -49,7 +49,7 @@ class Observation:
     shed_per_s: float | None = None
     unread_records: int | None = None
     positions_age_s: float | None = None
-    standing_s: float = 0.0
+    standing_s: float | None = None
     oldest_unread_age_s: float | None = None
     memory_ratio: float | None = None
     downstream_failing: bool | None = None

@@ -137,7 +137,7 @@ def _on_paper(config: DegradationConfig, observation: Observation, smoothed_per_
     told_s, stood_s = observation.positions_age_s, observation.standing_s
     if told_s is None or not known(told_s):
         return (config.in_hand_s + config.position_interval_s) * steady_per_s
-    standing_s = min(stood_s, config.standing_at_most_s) if known(stood_s) else 0.0
+    standing_s = min(stood_s, config.standing_at_most_s) if stood_s is not None and known(stood_s) else 0.0
     return (told_s + config.in_hand_s + standing_s) * steady_per_s
 
 

@@ -114,6 +114,7 @@ class TestSinks:
     def test_nobody_has_committed_yet(self) -> None:
         assert observe(None, look(), RUNS).commit_duration_s is None
         assert observe(None, look(), RUNS).standing_s == 0
+        assert observe(None, look(members=0, reports=[]), RUNS).standing_s is None
 
 
 class TestPositions:
