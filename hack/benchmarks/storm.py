@@ -49,7 +49,7 @@ ROUND: Final = tuple(Symbol(name) for name in (*CRITICAL, *LOW, *NORMAL, *LOW, N
 PARTITIONS: Final = 4
 RUNS_S, PERIOD_S = 0.01, 0.1
 """The sink's process runs for so long of each period."""
-CALIBRATION: Final = 1_000_000
+CALIBRATION: Final = 1_500_000
 LEAST_COMMITS: Final = 4
 CALM_S, STORM_S = 30.0, 120.0
 CALM, STORM = 0.5, 2.0
