@@ -19,7 +19,7 @@ from k2_core.intervals import Bools, Int64s
 from k2_core.raw_files import NO_TIME_MS, Section, raw_rows
 from k2_core.records import RecordType
 from k2_core.state import CommitState, LedgerEntry
-from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_core.types import Level, Offset, Partition, TopicId, TopicName
 from k2_sink.dedup import SeenIds
 from k2_sink.deferral import Deferring, Stretch
 from k2_sink.protocol import LogPartition, Span
@@ -200,6 +200,11 @@ class Batch:
     def deferred(self) -> int:
         """Records that it defers."""
         return sum(stretch.records for account in self._accounts.values() for stretch in account.stretches)
+
+    def waits(self, level: Level) -> dict[LogPartition, bool]:
+        """Return whether all waits that was read at a level, for each partition that is read at it now."""
+        lasts = {at: account.stretches[-1] for at, account in self._accounts.items() if account.stretches}
+        return {at: one.records == one.end - one.start for at, one in lasts.items() if one.deferring.level is level}
 
     @property
     def held(self) -> int:

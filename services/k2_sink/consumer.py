@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final
@@ -80,7 +80,8 @@ class LogReader:
         self._one_topic = topics[0] if len(topics) == 1 else None
         self._error: Exception | None = None
         self._offsets_at = 0.0
-        self._held = False
+        self._held: Set[LogPartition] = frozenset()
+        self._hold_all = False
         session_ms = int(settings.sink_session_timeout_s * 1000)
         self._consumer = Consumer(
             client_config(
@@ -145,15 +146,23 @@ class LogReader:
             by_topic.setdefault(_log_partition(message)[0], []).append(message)
         return [to_chunk(topic, members, keys=keys, times=times) for topic, members in by_topic.items()]
 
-    def hold(self, *, held: bool) -> None:
-        """Stop or go on fetching what is assigned now or later; heartbeats and rebalances go on all the same.
+    def hold(self, held: Set[LogPartition] | None, positions: Mapping[LogPartition, Offset]) -> None:
+        """Stop fetching some partitions, or all that are assigned now or later; heartbeats and rebalances go on.
 
-        Where reading goes on after a pause is librdkafka's guess: the caller seeks.
+        Args:
+            held: Of what is owned; None: everything.
+            positions: Where reading goes on in those that were held and are no longer.
         """
-        if held != self._held:
-            self._held = held
-            change = self._consumer.pause if held else self._consumer.resume
-            change(self._consumer.assignment())
+        if held is not None and not held and not self._held:
+            return
+        owned = {_key(at) for at in self._consumer.assignment()}
+        wanted = owned if held is None else owned & held
+        self._hold_all = held is None
+        stopped, resumed = wanted - self._held, (self._held & owned) - wanted
+        self._consumer.pause([TopicPartition(*at) for at in stopped])
+        self._consumer.resume([TopicPartition(*at) for at in resumed])
+        self._held = wanted
+        self.seek({at: positions[at] for at in resumed & positions.keys()})  # else librdkafka guesses where
 
     def seek(self, positions: Mapping[LogPartition, Offset]) -> None:
         """Read each partition on from a position; what was fetched before is passed over by the batch."""
@@ -179,14 +188,14 @@ class LogReader:
         except KafkaException as error:  # a missing signal is not a missing row: the next second tries again
             _log.warning("group offsets were not written", extra={"error": str(error)})
 
-    def known_ends(self, owned: Iterable[LogPartition]) -> dict[LogPartition, Offset]:
-        """Return the ends that the last fetches told of, without asking anybody; unknown ones are left out."""
-        ends = {}
-        for topic, partition in owned:
+    def unread(self, positions: Mapping[LogPartition, Offset]) -> dict[LogPartition, int]:
+        """Return how far each position is from the end that the last fetch told of; unknown ones are left out."""
+        found = {}
+        for (topic, partition), position in positions.items():
             low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             if low_high is not None and low_high[1] >= 0:
-                ends[topic, partition] = Offset(low_high[1])
-        return ends
+                found[topic, partition] = max(0, low_high[1] - position)
+        return found
 
     def close(self) -> None:
         """Leave the group: the others take over at once."""
@@ -197,8 +206,10 @@ class LogReader:
             positions = self._ownership.taken([_key(at) for at in partitions])
             assigned = [TopicPartition(*at, offset) for at, offset in positions.items()]
             consumer.incremental_assign(assigned)
-            if self._held:
+            self._held -= positions.keys()
+            if self._hold_all:
                 consumer.pause(assigned)
+                self._held |= positions.keys()
         except Exception as error:  # noqa: BLE001  # a callback must not raise into librdkafka: `read` does instead
             self._error = error
             consumer.incremental_assign([])  # else librdkafka assigns all of them, at positions that are not ours

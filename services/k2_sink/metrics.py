@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from k2_core.metrics import LATENCY_BUCKETS_S
 from k2_core.state import owed_records
-from k2_core.types import Offset
 from k2_sink.batch import Batch
 from k2_sink.protocol import LogPartition
 
@@ -59,17 +58,17 @@ class SinkMetrics:
             "k2_degradation_level", "The level of degradation that this service acts on, 0 to 4", registry=registry
         )
 
-    def show(self, batch: Batch, ends: Mapping[LogPartition, Offset], now_ms: int) -> None:
+    def show(self, batch: Batch, unread: Mapping[LogPartition, int], now_ms: int) -> None:
         """Show where a sink stands.
 
         Args:
             batch: In hand.
-            ends: Of the partitions that it owns, as far as they are known.
+            unread: Records of each partition that it owns, as far as that is known.
             now_ms: UTC milliseconds.
         """
         positions, owed = batch.positions(), batch.ledger()
         self.partitions.set(len(positions))
-        self.unread.set(sum(max(0, end - positions[at]) for at, end in ends.items()))
+        self.unread.set(sum(unread.values()))
         self.uncommitted.set(batch.rows)
         self.ledger_records.set(owed_records(owed))
         self.ledger_entries.set(len(owed))

@@ -39,6 +39,7 @@ from k2_sink.interval import CommitInterval
 from k2_sink.landing import Landing, Written
 from k2_sink.owed import open_drain
 from k2_sink.parts import Parts
+from k2_sink.precedence import Precedence
 from k2_sink.protocol import Claim, Fenced, LogPartition, Superseded, repayment, starting_positions
 from k2_sink.signals import CommitSignals
 from k2_sink.source import Source
@@ -73,14 +74,13 @@ class Sink:
         self, parts: Parts, clock: Callable[[], float] = time.monotonic, utc_s: Callable[[], float] = time.time
     ) -> None:
         self._parts = parts
-        self._clock = clock
-        self._utc_s = utc_s
+        self._clock, self._utc_s = clock, utc_s
         self._spec = parts.pipeline.spec.sink
         self._cluster_id = parts.admin.cluster_id()
         self._epoch, self._look_at = 0, 0.0
         self._source = Source.open(parts.admin, parts.pipeline.trades_topics())
         self._topic_ids, self._level = self._source.topic_ids, Level.NORMAL
-        self._classes = KeyClasses(parts.priorities)
+        self._classes, self._precedence = KeyClasses(parts.priorities), Precedence(clock)
         raw = RawFiles(parts.writer.table.io, parts.writer.table.location())
         self.drain = open_drain(parts, self._source, raw, clock, utc_s)
         self._upkeep = open_upkeep(parts, raw, clock, utc_s)
@@ -135,11 +135,11 @@ class Sink:
         """Take up a level, and return what is to be deferred at it."""
         if level is not self._level:
             _log.warning("level changed", extra={"from_level": int(self._level), "to_level": int(level)})
-            stood_still, self._level = self._level is Level.CIRCUIT_BREAK, level
+            self._level = level
             self._parts.metrics.level.set(level)
-            self._reader.hold(held=level is Level.CIRCUIT_BREAK)
-            if stood_still:
-                self._reader.seek(self._batch.positions())
+        positions = self._batch.positions()
+        behind = self._precedence.held(level, self._batch.waits(level), self._reader.unread(positions))
+        self._reader.hold(None if level is Level.CIRCUIT_BREAK else behind, positions)
         raw = self._source.forgets_within(self._parts.raw_below_h)
         return Deferring(level, self._classes, self._now_ms(), raw) if defers_by_key(level) else None
 
@@ -162,7 +162,7 @@ class Sink:
                 self._batch.pass_to(at, end)
         self._interval.note(empty=self._batch.empty)
         self._tell()
-        self._parts.metrics.show(self._batch, self._reader.known_ends(self._batch.positions()), self._now_ms())
+        self._parts.metrics.show(self._batch, self._reader.unread(self._batch.positions()), self._now_ms())
         if self._interval.due(self._batch.held):
             self._commit(stop)
         elif self._interval.idle:

@@ -222,6 +222,19 @@ def test_the_ids_of_what_waits_are_not_held() -> None:
     assert span(batch) == Span(Offset(0), Offset(10), deferred=(entry(0, 5, 5, "ETHUSDT"),))
 
 
+def test_a_partition_waits_if_all_does_that_was_read_at_the_level() -> None:
+    trades = make_trades(6, symbols=("BTCUSDT", "ETHUSDT"), seed=31)
+    critical, normal = ([one for one in trades if one["symbol"] == name] for name in ("BTCUSDT", "ETHUSDT"))
+    batch, at = new_batch(), (TOPIC, Partition(0))
+    assert batch.waits(Level.AGGRESSIVE) == {}
+    add(batch, chunk([encode(one) for one in critical]))
+    defer(batch, normal, len(critical))
+    assert batch.waits(Level.AGGRESSIVE) == {at: True}
+    assert batch.waits(Level.GRACEFUL) == {}
+    defer(batch, critical, len(trades))
+    assert batch.waits(Level.AGGRESSIVE) == {at: False}
+
+
 def test_a_stretch_lasts_over_markers_and_ends_where_the_level_does() -> None:
     batch = new_batch()
     defer(batch, make_trades(3, symbols=("ETHUSDT",), seed=13))

@@ -72,7 +72,7 @@ def test_values_come_with_their_positions_and_ends_are_told(kafka: LocalKafka, t
     with reading(kafka, topic) as reader:
         found, ends = collect(reader, 10)
         owned = [(topic, Partition(0)), (topic, Partition(1))]
-        assert reader.known_ends(owned) == dict.fromkeys(owned, 5)
+        assert reader.unread({owned[0]: Offset(5), owned[1]: Offset(2)}) == {owned[0]: 0, owned[1]: 3}
     assert found == {
         (topic, partition): [(number // 2, b"%d" % number) for number in range(partition, 10, 2)]
         for partition in (0, 1)
@@ -133,6 +133,31 @@ def test_reading_goes_on_where_it_is_told_to(kafka: LocalKafka, topic_factory: T
         reader.seek({(topic, Partition(0)): Offset(1)})
         again, _ = collect(reader, 4)
         assert [offset for offset, _ in again[topic, Partition(0)]] == [1, 2, 3, 4]
+
+
+def test_what_is_held_is_not_read_and_goes_on_where_it_is_told_to(
+    kafka: LocalKafka, topic_factory: TopicFactory
+) -> None:
+    topic = TopicName(topic_factory(partitions=2))
+    held, other = (topic, Partition(0)), (topic, Partition(1))
+    fill(kafka, topic, 10)
+    with reading(kafka, topic) as reader:
+        collect(reader, 10)
+        reader.hold({held}, {})
+        fill(kafka, topic, 10)
+        found, _ = collect(reader, 5)
+        assert {at: [offset for offset, _ in values] for at, values in found.items()} == {other: [5, 6, 7, 8, 9]}
+        reader.hold({held}, {})
+        assert reader.read(100, 0.2).chunks == []
+        reader.hold(frozenset(), {held: Offset(3), other: Offset(0)})  # the other was not held: it stays where it is
+        found, _ = collect(reader, 7)
+        assert {at: [offset for offset, _ in values] for at, values in found.items()} == {held: list(range(3, 10))}
+        reader.hold(None, {})
+        fill(kafka, topic, 4)
+        assert reader.read(100, 0.2).chunks == []
+        reader.hold({other}, {held: Offset(10)})
+        found, _ = collect(reader, 2)
+        assert {at: [offset for offset, _ in values] for at, values in found.items()} == {held: [10, 11]}
 
 
 def test_an_offset_that_the_log_no_longer_has_is_a_state_error(kafka: LocalKafka, topic_factory: TopicFactory) -> None:
