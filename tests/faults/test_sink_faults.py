@@ -65,6 +65,7 @@ def test_killed_at_random_moments_it_neither_loses_nor_doubles(work: SinkWorkspa
     finish(work, trades)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize("seed", [31, 32])
 def test_killed_while_it_defers_and_drains_it_neither_loses_nor_doubles(work: SinkWorkspace, seed: int) -> None:
     draw = random.Random(seed)  # not for secrets

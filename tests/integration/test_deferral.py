@@ -19,7 +19,7 @@ from support.cli import k2
 from support.records import Record, make_trades
 from support.sink import SinkWorkspace, wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.levels]
 LOW, NORMAL, CRITICAL = "DOGEUSDT", "ETHUSDT", "BTCUSDT"
 
 

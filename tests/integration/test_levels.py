@@ -18,7 +18,7 @@ from support.cli import k2
 from support.running import ROOT, Running, nothing_is_left_of
 from support.throttle import throttled
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.levels]
 
 RATE = 1_500
 PRIORITIES = {"BTCUSDT": "critical", "ETHUSDT": "normal", "BNBUSDT": "low"}

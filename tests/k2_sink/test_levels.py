@@ -17,7 +17,7 @@ from support.lake import committed_state, table_rows
 from support.records import Record, encode, make_trades
 from support.sink import SinkProcess, SinkWorkspace, wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.levels]
 LOW, NORMAL, CRITICAL = "DOGEUSDT", "ETHUSDT", "BTCUSDT"
 UNNAMED = "NEWUSDT"
 SYMBOLS = (LOW, NORMAL, CRITICAL, UNNAMED)

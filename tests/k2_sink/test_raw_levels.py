@@ -23,7 +23,7 @@ from support.records import Record, make_trades
 from support.s3 import LocalS3
 from support.sink import SinkProcess, SinkWorkspace, wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.faults]
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.levels]
 NORMAL, OTHER, CRITICAL = "ETHUSDT", "BNBUSDT", "BTCUSDT"
 SYMBOLS = (NORMAL, OTHER, CRITICAL)
 PRIORITIES = {NORMAL: "normal", CRITICAL: "critical"}
