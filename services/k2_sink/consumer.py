@@ -82,6 +82,8 @@ class LogReader:
         self._offsets_at = 0.0
         self._held: Set[LogPartition] = frozenset()
         self._hold_all = False
+        self.full = False
+        """Whether the last read brought as many records as it was asked for, so that there are probably more."""
         session_ms = int(settings.sink_session_timeout_s * 1000)
         self._consumer = Consumer(
             client_config(
@@ -97,7 +99,8 @@ class LogReader:
                 heartbeat_interval_ms=session_ms // HEARTBEATS_PER_SESSION,
                 fetch_queue_backoff_ms=5,  # the default of 1 s starves a fast consumer
                 fetch_message_max_bytes=4 * 1024 * 1024,
-                queued_max_messages_kbytes=64 * 1024,
+                queued_max_messages_kbytes=16
+                * 1024,  # what is held back is fetched again, and all else waits behind it
             ),
             logger=_log,
         )
@@ -117,7 +120,9 @@ class LogReader:
             K2Error: Whatever `Ownership` raised.
         """
         self._raise_pending()
-        messages = self._consumer.consume(min(max_records, CHUNK_RECORDS), timeout_s)
+        most = min(max_records, CHUNK_RECORDS)
+        messages = self._consumer.consume(most, timeout_s)
+        self.full = len(messages) == most
         if not messages:
             self._raise_pending()
             return Read()

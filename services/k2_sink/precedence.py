@@ -20,7 +20,9 @@ HELD_AT_MOST_S: Final = 5.0
 READ_AT_LEAST_S: Final = 2.0
 """Between two times: what was fetched of a held partition is fetched again."""
 WORTH_RECORDS: Final = 10_000
-"""Less than this is read in one go, in whatever order."""
+"""So many are read in one go: fewer that wait are in nobody's way, and with fewer before them it may be their turn."""
+BEHIND_RECORDS: Final = 1_000
+"""Fewer that are to be taken in are not worth fetching the others again."""
 
 
 class Precedence:
@@ -38,7 +40,7 @@ class Precedence:
         self._released_at = clock() - READ_AT_LEAST_S
 
     def held(
-        self, level: Level, waits: Mapping[LogPartition, bool], unread: Mapping[LogPartition, int]
+        self, level: Level, waits: Mapping[LogPartition, bool], unread: Mapping[LogPartition, int], *, more: bool
     ) -> Set[LogPartition]:
         """Return the partitions that are not to be read now.
 
@@ -46,6 +48,8 @@ class Precedence:
             level: That is acted on.
             waits: Of the partitions of which something was read at it, whether everything waits.
             unread: Of the partitions that are owned, how many records are not read yet, as far as that is known.
+            more: Whether the last read brought as much as it could. Ends move on while they are read up to: that
+                nothing is unread is seldom seen, that a read was not full is.
         """
         if level is not self._level:
             self._level, self._waits = level, {}
@@ -56,8 +60,8 @@ class Precedence:
         now = self._clock()
         if self._held_at is None:
             due = now - self._released_at >= READ_AT_LEAST_S
-            if due and first > 0 and later >= WORTH_RECORDS:
+            if due and first >= BEHIND_RECORDS and later >= WORTH_RECORDS:
                 self._held_at = now
-        elif first <= 0 or not behind or now - self._held_at >= HELD_AT_MOST_S:
+        elif (not more and first < WORTH_RECORDS) or not behind or now - self._held_at >= HELD_AT_MOST_S:
             self._held_at, self._released_at = None, now
         return behind if self._held_at is not None else frozenset()

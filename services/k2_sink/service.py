@@ -137,8 +137,8 @@ class Sink:
             _log.warning("level changed", extra={"from_level": int(self._level), "to_level": int(level)})
             self._level = level
             self._parts.metrics.level.set(level)
-        positions = self._batch.positions()
-        behind = self._precedence.held(level, self._batch.waits(level), self._reader.unread(positions))
+        positions, more = self._batch.positions(), self._reader.full
+        behind = self._precedence.held(level, self._batch.waits(level), self._reader.unread(positions), more=more)
         self._reader.hold(None if level is Level.CIRCUIT_BREAK else behind, positions)
         raw = self._source.forgets_within(self._parts.raw_below_h)
         return Deferring(level, self._classes, self._now_ms(), raw) if defers_by_key(level) else None

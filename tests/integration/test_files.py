@@ -11,7 +11,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pytest
 import yaml
 
 from k2_query.settings import DEVELOPMENT_KEY
-from support.asx import Trade, line, read, write
+from support.asx import Trade, answered, line, read, write
 from support.captures import capture_files
 from support.cli import k2
 from support.running import Running, nothing_is_left_of, run
@@ -63,11 +62,7 @@ def answers(client: httpx.Client, symbol: str, start: datetime, end: datetime) -
         yield from answers(client, symbol, start, middle)
         yield from answers(client, symbol, middle, end)
         return
-    for row in answer["data"]:
-        said = row["vendor_data"]
-        texts = said.get("qualifier", ""), said.get("venue", ""), said.get("buyer_id", "")
-        at = datetime.fromisoformat(row["exchange_timestamp"]).astimezone(UTC)
-        yield (row["symbol"], Decimal(row["price"]), Decimal(row["quantity"]), at, *texts)
+    yield from map(answered, answer["data"])
 
 
 def ingest_of_files(running: Running) -> psutil.Process:

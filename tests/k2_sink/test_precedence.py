@@ -7,7 +7,7 @@ from collections.abc import Set
 import pytest
 
 from k2_core.types import Level, Partition, TopicName
-from k2_sink.precedence import HELD_AT_MOST_S, READ_AT_LEAST_S, WORTH_RECORDS, Precedence
+from k2_sink.precedence import BEHIND_RECORDS, HELD_AT_MOST_S, READ_AT_LEAST_S, WORTH_RECORDS, Precedence
 from k2_sink.protocol import LogPartition
 
 TOPIC = TopicName("t")
@@ -41,15 +41,18 @@ def ask(
     later: int,
     level: Level = Level.AGGRESSIVE,
     waits: dict[LogPartition, bool] | None = None,
+    *,
+    more: bool = True,
 ) -> Set[LogPartition]:
-    return precedence.held(level, KNOWN if waits is None else waits, {FIRST: first, LATER: later})
+    return precedence.held(level, KNOWN if waits is None else waits, {FIRST: first, LATER: later}, more=more)
 
 
 def test_what_waits_is_held_until_the_rest_is_read(precedence: Precedence) -> None:
-    assert ask(precedence, 1, MUCH) == {LATER}
+    assert ask(precedence, MUCH, MUCH, more=False) == {LATER}  # the last read was before
     assert ask(precedence, MUCH, MUCH) == {LATER}
+    assert ask(precedence, WORTH_RECORDS, MUCH, more=False) == {LATER}  # fetching takes its time
     assert ask(precedence, 1, 0) == {LATER}  # what a held one has is not known as well
-    assert ask(precedence, 0, MUCH) == frozenset()
+    assert ask(precedence, 1, MUCH, more=False) == frozenset()
 
 
 @pytest.mark.parametrize("level", [Level.NORMAL, Level.SOFT, Level.CIRCUIT_BREAK])
@@ -59,7 +62,8 @@ def test_nothing_is_held_at_a_level_that_does_not_defer_by_key(precedence: Prece
 
 def test_a_small_backlog_is_not_worth_it(precedence: Precedence) -> None:
     assert ask(precedence, MUCH, WORTH_RECORDS - 1) == frozenset()
-    assert ask(precedence, MUCH, WORTH_RECORDS) == {LATER}
+    assert ask(precedence, BEHIND_RECORDS - 1, MUCH) == frozenset()
+    assert ask(precedence, BEHIND_RECORDS, WORTH_RECORDS) == {LATER}
 
 
 def test_what_is_not_known_comes_first(precedence: Precedence) -> None:

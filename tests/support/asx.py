@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 Trade = tuple[str, Decimal, Decimal, datetime, str, str, str]
 """Symbol, price, quantity, time in UTC, qualifier, venue, buyer."""
+
+
+def answered(row: Mapping[str, Any]) -> Trade:
+    """Return a row of the API's answer as a trade."""
+    said = row["vendor_data"]
+    texts = said.get("qualifier", ""), said.get("venue", ""), said.get("buyer_id", "")
+    at = datetime.fromisoformat(row["exchange_timestamp"]).astimezone(UTC)
+    return (row["symbol"], Decimal(row["price"]), Decimal(row["quantity"]), at, *texts)
 
 
 def line(number: int) -> bytes:
