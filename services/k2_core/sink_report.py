@@ -35,6 +35,7 @@ class SinkReport:
         standing_s: For how long reading stood still before what it is catching up with now, as while rows are written
             and committed; 0 if it has caught up.
         deferred: Records in the open ledger ranges of its partitions.
+        waiting: Unread records of those of its partitions of which everything waits at its level.
         oldest_deferred_at: When the oldest of those that only the log holds was written to it, UTC; `at` if raw files
             hold all of them, None without any.
     """
@@ -50,6 +51,7 @@ class SinkReport:
     commit_s: float | None = None
     standing_s: float = 0.0
     deferred: int = 0
+    waiting: int = 0
     oldest_deferred_at: datetime | None = None
 
     def dump(self) -> str:
@@ -84,7 +86,7 @@ def newest(reports: Iterable[SinkReport | None]) -> dict[str, SinkReport]:
 
 
 def _sound(report: SinkReport) -> bool:
-    counts = (report.accepted, report.shed, report.deferred)
+    counts = (report.accepted, report.shed, report.deferred, report.waiting)
     figures = [figure for figure in (report.memory_ratio, report.commit_s) if figure is not None]
     return (
         isinstance(report.at, datetime)

@@ -17,7 +17,7 @@ from k2_sink.protocol import LogPartition
 
 HELD_AT_MOST_S: Final = 5.0
 """What waits is read in turn after this, however much of the rest is left: no partition stands still for long."""
-READ_AT_LEAST_S: Final = 2.0
+READ_AT_LEAST_S: Final = 10.0
 """Between two times: what was fetched of a held partition is fetched again."""
 WORTH_RECORDS: Final = 10_000
 """So many are read in one go: fewer that wait are in nobody's way, and with fewer before them it may be their turn."""
@@ -38,6 +38,8 @@ class Precedence:
         self._waits: dict[LogPartition, bool] = {}
         self._held_at: float | None = None
         self._released_at = clock() - READ_AT_LEAST_S
+        self.later = 0
+        """Unread records of the partitions of which everything waits, at the last look."""
 
     def held(
         self, level: Level, waits: Mapping[LogPartition, bool], unread: Mapping[LogPartition, int], *, more: bool
@@ -56,11 +58,11 @@ class Precedence:
         self._waits |= waits
         behind = {at for at in unread if defers_by_key(level) and self._waits.get(at, False)}
         first = sum(count for at, count in unread.items() if at not in behind)
-        later = sum(count for at, count in unread.items() if at in behind)
+        self.later = sum(unread[at] for at in behind)
         now = self._clock()
         if self._held_at is None:
             due = now - self._released_at >= READ_AT_LEAST_S
-            if due and first >= BEHIND_RECORDS and later >= WORTH_RECORDS:
+            if due and first >= BEHIND_RECORDS and self.later >= WORTH_RECORDS:
                 self._held_at = now
         elif (not more and first < WORTH_RECORDS) or not behind or now - self._held_at >= HELD_AT_MOST_S:
             self._held_at, self._released_at = None, now

@@ -169,9 +169,8 @@ class Sink:
             self._look_for_recovery()
 
     def _tell(self) -> None:
-        self._reader.write_offsets(
-            self._batch.positions(), lambda: self._parts.telling.report(self._level, self._batch.ledger())
-        )
+        telling, batch, waiting = self._parts.telling, self._batch, self._precedence.later
+        self._reader.write_offsets(batch.positions(), lambda: telling.report(self._level, batch.ledger(), waiting))
 
     def _add(self, batch: Batch, chunk: Chunk, deferring: Deferring | None = None) -> None:
         with self._parts.metrics.stage("decode"):

@@ -88,12 +88,13 @@ class Telling:
         self.accepted += records - deferred
         self.shed += deferred
 
-    def report(self, level: Level, owed: Iterable[LedgerEntry]) -> str:
+    def report(self, level: Level, owed: Iterable[LedgerEntry], waiting: int = 0) -> str:
         """Return the report as it is written.
 
         Args:
             level: At which the sink works.
             owed: Open ledger entries of its partitions.
+            waiting: Unread records of those of which everything waits.
         """
         entries, now = list(owed), self.now()
         in_danger = [entry.oldest_ms for entry in entries if entry.raw_file is None]
@@ -111,5 +112,6 @@ class Telling:
             commit_s=max(self._commits_s, default=None),
             standing_s=self.standing_s(),
             deferred=owed_records(entries),
+            waiting=waiting,
             oldest_deferred_at=None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC),
         ).dump()

@@ -13,7 +13,7 @@ from k2_core.types import Level
 AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 BARE = SinkReport("sink-0/17", AT)
 FULL = SinkReport(
-    "sink-0/17", AT, Level.AGGRESSIVE, Level.SOFT, 12_000_000, 9, 0.25, True, 1.5, 2.5, 7, AT - timedelta(minutes=3)
+    "sink-0/17", AT, Level.AGGRESSIVE, Level.SOFT, 12_000_000, 9, 0.25, True, 1.5, 2.5, 7, 11, AT - timedelta(minutes=3)
 )
 
 
@@ -41,13 +41,14 @@ def test_it_fits_beside_a_position_many_times_over() -> None:
         FULL.dump().replace('"failing":true', '"failing":"no"'),
         FULL.dump().replace('"memory_ratio":0.25', '"memory_ratio":NaN'),
         FULL.dump().replace('"standing_s":2.5', '"standing_s":-1'),
+        FULL.dump().replace('"waiting":11', '"waiting":-1'),
         FULL.dump().replace('"at":"2026', '"at":"soon'),
         BARE.dump().replace('"at":"2026-03-01T12:00:00.250000Z"', '"at":null'),
         FULL.dump().replace('"shed":', '"shod":'),
     ],
     ids=[
         *("none", "empty", "no-keys", "list", "number", "no-such-level", "negative", "fraction", "truth", "no-truth"),
-        *("not-a-number", "below-0", "no-time", "null-time", "other-key"),
+        *("not-a-number", "below-0", "nothing-waits", "no-time", "null-time", "other-key"),
     ],
 )
 def test_what_others_wrote_is_no_report(text: str | None) -> None:

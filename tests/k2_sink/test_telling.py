@@ -52,8 +52,8 @@ def test_what_was_read_and_what_of_it_was_shed() -> None:
     told.read(50, 30)
     told.failing = True
     told.committed(1.5)
-    assert SinkReport.parse(told.report(Level.GRACEFUL, [])) == SinkReport(
-        "sink", AT, Level.GRACEFUL, Level.SOFT, 120, 30, 0.25, failing=True, commit_s=1.5, standing_s=0
+    assert SinkReport.parse(told.report(Level.GRACEFUL, [], 7)) == SinkReport(
+        "sink", AT, Level.GRACEFUL, Level.SOFT, 120, 30, 0.25, failing=True, commit_s=1.5, standing_s=0, waiting=7
     )
 
 

@@ -51,6 +51,7 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         accepted_per_s=None if read is None or shed is None else max(0.0, read - shed),
         shed_per_s=shed,
         unread_records=lag.unread,
+        waiting_records=sum(one.waiting for one in fresh),
         positions_age_s=_positions_age_s(look, fresh),
         standing_s=max((one.standing_s for one in fresh), default=None),
         oldest_unread_age_s=lag.unread_age_s,

@@ -77,18 +77,22 @@ def crossed_level(
     unread_records: float,
     age_s: float,
     memory_ratio: float,
-    *,
-    draining: bool = False,
+    emergency_records: float | None = None,
 ) -> Level:
     """Return the highest level whose entry is reached by any trigger; it never falls when one of them grows.
 
-    Unread records alone do not enter level 4 while the backlog is draining: that is not an emergency.
+    Args:
+        levels: Their entries.
+        unread_records: Of all partitions.
+        age_s: Of the oldest of them.
+        memory_ratio: Of the fullest sink.
+        emergency_records: Those of the unread records that may enter level 4; None: all.
     """
     for level in _DESCENDING:
-        entry = levels[level]
-        by_records = unread_records >= entry.enter_unread_records
-        if level is Level.CIRCUIT_BREAK and draining:
-            by_records = False
+        entry, records = levels[level], unread_records
+        if level is Level.CIRCUIT_BREAK and emergency_records is not None:
+            records = emergency_records
+        by_records = records >= entry.enter_unread_records
         if by_records or age_s >= entry.enter_age_s or memory_ratio >= entry.enter_memory_ratio:
             return level
     return Level.NORMAL
@@ -138,7 +142,16 @@ def step_level(
 class _Look:
     """One look with what all rules ask of it."""
 
-    __slots__ = ("age_s", "config", "crossed", "crossed_at_once", "forecast", "memory_ratio", "signals")
+    __slots__ = (
+        "age_s",
+        "config",
+        "crossed",
+        "crossed_at_once",
+        "forecast",
+        "memory_ratio",
+        "pressing_records",
+        "signals",
+    )
 
     def __init__(self, config: DegradationConfig, signals: Signals, observation: Observation) -> None:
         self.config = config
@@ -148,7 +161,10 @@ class _Look:
         # Replicas under way do nothing for these two.
         failing = Level.CIRCUIT_BREAK if observation.downstream_failing else Level.NORMAL
         self.crossed_at_once = max(failing, crossed_level(config.levels, 0, 0, self.memory_ratio))
-        by_lag = crossed_level(config.levels, signals.unread_records, self.age_s, 0, draining=signals.draining)
+        # What would only be put off if it were read is no reason to stop what is taken in.
+        self.pressing_records = signals.unread_records - (observation.waiting_records or 0)
+        emergency = 0.0 if signals.draining else self.pressing_records
+        by_lag = crossed_level(config.levels, signals.unread_records, self.age_s, 0, emergency)
         self.crossed = max(by_lag, self.crossed_at_once)
         self.forecast = min(crossed_level(config.levels, signals.forecast_records, 0, 0), Level.AGGRESSIVE)
 
@@ -242,7 +258,7 @@ def _probe(look: _Look, state: LevelState) -> tuple[LevelState, LevelStep]:
     full = look.memory_ratio >= top.enter_memory_ratio
     if not full and look.signals.time_s - state.since_s < look.config.probe_s:
         return state, LevelStep(look.crossed, Reason.CIRCUIT_HALF_OPEN, Reason.PROBING)
-    drains = look.signals.draining or look.signals.unread_records < top.exit_unread_records
+    drains = look.signals.draining or look.pressing_records < top.exit_unread_records
     if drains and look.memory_ratio < top.exit_memory_ratio and look.crossed < Level.CIRCUIT_BREAK:
         passed = replace(state, probing=False, recovered_at_s=look.signals.time_s)
         return passed, LevelStep(look.crossed, Reason.PROBE_PASSED)

@@ -23,6 +23,7 @@ class Observation:
         accepted_per_s: Records/s that the sinks read and take in with all of the level's work.
         shed_per_s: Records/s that the sinks read and only enter in the ledger.
         unread_records: Ends minus read positions, of all partitions.
+        waiting_records: Those of them in partitions of which everything waits at the level that sinks act on.
         positions_age_s: How long ago sinks told where they read, the oldest of what counts: what came since is unread
             on paper only. Nothing is held without it.
         standing_s: For how long sinks had stood still, as to write and commit, shortly before they told where they
@@ -48,6 +49,7 @@ class Observation:
     accepted_per_s: float | None = None
     shed_per_s: float | None = None
     unread_records: int | None = None
+    waiting_records: int | None = None
     positions_age_s: float | None = None
     standing_s: float | None = None
     oldest_unread_age_s: float | None = None

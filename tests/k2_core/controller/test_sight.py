@@ -140,6 +140,11 @@ class TestDeferred:
         found = observe(None, look(members=2, reports=told), RUNS)
         assert (found.deferred_records, found.oldest_deferred_age_s) == (12, 120.0)
 
+    def test_what_waits_unread_is_summed_over_those_that_tell(self) -> None:
+        silent = report("gone/1", AT - timedelta(minutes=5), waiting=100)
+        told = [report("a/1", waiting=5), report("b/1", waiting=7), silent]
+        assert observe(None, look(members=2, reports=told), RUNS).waiting_records == 12
+
     def test_nothing_is_owed(self) -> None:
         found = observe(None, look(), RUNS)
         assert (found.deferred_records, found.oldest_deferred_age_s) == (0, 0.0)

@@ -42,8 +42,18 @@ def test_the_table(unread: float, age_s: float, memory: float, level: int) -> No
 
 
 def test_a_draining_backlog_is_no_emergency() -> None:
-    assert crossed_level(DEFAULT_LEVELS, 5_000_000, 0, 0, draining=True) is Level.AGGRESSIVE
-    assert crossed_level(DEFAULT_LEVELS, 5_000_000, 0, 0.95, draining=True) is Level.CIRCUIT_BREAK
+    assert crossed_level(DEFAULT_LEVELS, 5_000_000, 0, 0, 0) is Level.AGGRESSIVE
+    assert crossed_level(DEFAULT_LEVELS, 5_000_000, 0, 0.95, 0) is Level.CIRCUIT_BREAK
+
+
+def test_what_would_only_be_put_off_never_stops_what_is_taken_in(driver: Driver) -> None:
+    driver.look(unread_records=200_000)
+    for waiting in (2_000_000, 1_500_001):  # it grows, and only what is taken in counts
+        for seconds in range(60):
+            driver.look(unread_records=2_500_000 + seconds * 1_000, waiting_records=waiting + seconds * 1_000)
+    assert driver.levels() == [3]
+    driver.looks(60, unread_records=2_600_000, waiting_records=1_600_000)
+    assert driver.levels() == [3, 4]
 
 
 class TestRise:
