@@ -13,11 +13,11 @@ from support.feed import Feed, container
 from support.site import SYSTEM, Site
 from support.steady_load import SteadyLoad
 
-pytestmark = [pytest.mark.cluster, pytest.mark.trino, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.trino, pytest.mark.timeout(3600)]
 
 SYMBOL = "BTCUSDT"
 FIRST_ID = 1_000
-SMALL = {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+SMALL = {"requests": {"cpu": "400m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 DISTRIBUTED = {
     "mode": "distributed",
     "trinoCluster": {
@@ -27,7 +27,7 @@ DISTRIBUTED = {
         "gracePeriodSeconds": 60,
     },
 }
-COMING_S = 420.0
+COMING_S = 600.0
 """Two JVMs and more on two cores."""
 TRINO_KINDS = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets", "serviceaccounts")
 
