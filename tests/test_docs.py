@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k2_core.spec import Pipeline, PipelineSpec, load_pipeline, parse_pipeline
+from k2_core.spec import Pipeline, PipelineSpec, TrinoClusterSpec, load_pipeline, parse_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = (ROOT / "docs/pipeline.md").read_text()
@@ -48,6 +48,12 @@ def test_the_manifest_is_a_pipeline_that_shows_the_defaults() -> None:
     shown = load_pipeline(ROOT / "manifests/pipeline.yaml").spec
     assert shown.sink == PipelineSpec.model_fields["sink"].default
     assert shown.query == PipelineSpec.model_fields["query"].default
+
+
+def test_the_manifest_of_a_trino_shows_the_defaults() -> None:
+    shown = load_pipeline(ROOT / "manifests/pipeline-distributed.yaml").spec.query
+    assert shown.needs_operator
+    assert shown.trino_cluster == TrinoClusterSpec()
 
 
 def test_every_route_is_in_the_api_reference() -> None:

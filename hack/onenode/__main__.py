@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", parents=[folder], help="end it and remove everything of it")
     commands.add_parser("status", parents=[folder], help="say what runs")
     build = commands.add_parser("images", parents=[folder], help="build the images and load them into the cluster")
-    build.add_argument("--target", action="append", choices=images.TARGETS, help="one of them; may be repeated")
+    build.add_argument("--target", action="append", choices=images.ALL, help="one of them; may be repeated")
     build.add_argument("--base", default=images.BASE, help="image under all of them (default: made by debootstrap)")
     build.add_argument("--build-only", action="store_true", help="do not load them")
     beside = commands.add_parser("servers", parents=[folder], help="servers beside the cluster, for its pods")
@@ -92,7 +92,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _images(options: argparse.Namespace) -> int:
-    targets = tuple(options.target or images.TARGETS)
+    targets = tuple(options.target or images.possible())
     into = None if options.build_only else options.dir.absolute()
     cluster.give_images(into, targets, options.base)
     for target in targets:

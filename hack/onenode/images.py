@@ -16,14 +16,17 @@ import tempfile
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from k2_cli.stack.artifacts import cache_root
 from k2_core.errors import SetupError
+from onenode import trino_image
 from onenode.tools import Say, exclusive, say_on_stderr, tool
 
 ROOT: Final = Path(__file__).parents[2]
 TARGETS: Final = ("ingest", "sink", "query", "operator", "cli")
+"""Those of hack/Dockerfile."""
+ALL: Final = (*TARGETS, trino_image.TARGET)
 RELEASE: Final = "bookworm"
 """The Debian whose Python is the images' and the lock's, 3.11."""
 BASE: Final = f"localhost/k2-base:{RELEASE}"
@@ -46,8 +49,20 @@ def version() -> str:
 
 
 def reference(target: str) -> str:
-    """Full name of an image, as a pod that asks for `k2-<target>:<version>` gets it."""
+    """Full name of an image, as a pod that asks for `k2-<target>:<version>` gets it; Trino's is its official one."""
+    if target == trino_image.TARGET:
+        return trino_image.reference()
     return f"{_REGISTRY}/k2-{target}:{version()}"
+
+
+def possible(say: Say = say_on_stderr) -> tuple[str, ...]:
+    """Return what this machine can build: all, or all but Trino's where no Java is there for it, which is said."""
+    try:
+        trino_image.java_home()
+    except SetupError as error:
+        say(f"without the image of Trino: {error}")
+        return TARGETS
+    return ALL
 
 
 class Builder:
@@ -71,7 +86,7 @@ class Builder:
         """Build images; what has not changed since the last time is taken from there.
 
         Args:
-            targets: Of hack/Dockerfile.
+            targets: Of `ALL`.
             base: Image under all of them; the default one is made with debootstrap.
 
         Raises:
@@ -83,9 +98,20 @@ class Builder:
             with tempfile.TemporaryDirectory(prefix="k2-pip-") as scratch:
                 pip = Path(scratch) / "pip.conf"
                 pip.write_text(pip_configuration(os.environ, _pip_files()))
-                for target in targets:
+                for target in (target for target in targets if target != trino_image.TARGET):
                     self._say(f"building k2-{target}")
                     self._run("bud", *self._options(target, base, pip), str(ROOT))
+            if trino_image.TARGET in targets:
+                self._build_trino(base)
+
+    def _build_trino(self, base: str) -> None:
+        made_of = trino_image.fingerprint(trino_image.java_home(), str(self._inspect(base)["FromImageID"]))
+        name = trino_image.reference()
+        if self._has(name) and self._inspect(name)["OCIv1"]["config"]["Labels"].get(trino_image.MADE_OF) == made_of:
+            return
+        self._say(f"building {name}")
+        with tempfile.TemporaryDirectory(prefix="trino-", dir=self._home) as scratch:
+            trino_image.build(self._run, self._signed(), base, made_of, Path(scratch))
 
     def _options(self, target: str, base: str, pip: Path) -> list[str]:
         # What pip needs to know on this machine is mounted: it gets into no layer.
@@ -113,23 +139,25 @@ class Builder:
         """
         layout = self._home / "layout"
         with exclusive(self._home / "lock", self._say, "another process is building images"):
-            self._seed(layout, targets[0])
+            self._seed(layout, targets[0], _SHARED_LAYERS)
+            if trino_image.TARGET in targets:
+                self._seed(layout, trino_image.TARGET)
             for target in targets:
                 place = f"oci:{layout}:{reference(target)}"
                 self._run("push", "--quiet", *self._signed(), reference(target), place)
             keep_named(layout, [reference(target) for target in targets])
             _check(["tar", f"--directory={layout}", f"--file={archive}", "--create", "."])
 
-    def _seed(self, layout: Path, target: str) -> None:
-        """Put an image's layers into the layout as they are, if the first (the base) is missing.
+    def _seed(self, layout: Path, target: str, first: int | None = None) -> None:
+        """Put an image's layers into the layout as they are, if one of the first ones (None: of all) is missing.
 
         A push to a layout compresses each layer that is not there yet by its own digest: half a minute for those that
         all images share. A push to a folder compresses nothing.
         """
         blobs = layout / "blobs" / "sha256"
-        inspected = json.loads(self._run("inspect", "--type=image", reference(target)))
-        layers = [str(layer).partition(":")[2] for layer in inspected["OCIv1"]["rootfs"]["diff_ids"]]
-        if all((blobs / layer).exists() for layer in layers[:_SHARED_LAYERS]):
+        diff_ids = self._inspect(reference(target))["OCIv1"]["rootfs"]["diff_ids"]
+        layers = [str(layer).partition(":")[2] for layer in diff_ids]
+        if all((blobs / layer).exists() for layer in layers[:first]):
             return
         blobs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="export-", dir=self._home) as scratch:
@@ -157,6 +185,9 @@ class Builder:
     def _has(self, image: str) -> bool:
         listed = json.loads(self._run("images", "--json") or "[]") or []
         return any(image in (entry["names"] or ()) for entry in listed)
+
+    def _inspect(self, image: str) -> Any:
+        return json.loads(self._run("inspect", "--type=image", image))
 
     def _signed(self) -> list[str]:
         return [f"--signature-policy={self._policy}"]

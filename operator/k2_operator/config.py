@@ -30,6 +30,16 @@ class Images(_Model):
     sink: str = "k2-sink:0.1.0"
     query: str = "k2-query:0.1.0"
     cli: str = "k2-cli:0.1.0"
+    trino: str = "trinodb/trino:476"
+
+
+class TrinoDefaults(_Model):
+    """Where the secrets are of a Trino that the operator runs."""
+
+    access_secret_name: str | None = None
+    """With the keys password, maintenancePassword and sharedSecret."""
+    tls_secret_name: str | None = None
+    """With the keys tls.crt, tls.key and ca.crt."""
 
 
 class Defaults(_Model):
@@ -38,6 +48,7 @@ class Defaults(_Model):
     kafka: KafkaSpec | None = None
     storage: StorageSpec | None = None
     api_key_secret: SecretKeyRef | None = None
+    trino: TrinoDefaults = TrinoDefaults()
 
 
 class OperatorConfig(_Model):

@@ -22,6 +22,9 @@ def changes(previous: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
     if new["phase"] != previous.get("phase"):
         kind = "Warning" if new["phase"] in _BAD_PHASES else "Normal"
         yield kind, new["phase"], f"phase {previous.get('phase') or 'none'} to {new['phase']}"
+    engines = [status.get("query", {}).get("engine") for status in (previous, new)]
+    if None not in engines and engines[0] != engines[1]:
+        yield "Normal", "EngineChanged", f"the query service's mode {engines[0]} to {engines[1]}"
     before = {one["type"]: one["reason"] for one in previous.get("conditions", ())}
     for one in new["conditions"]:
         # Ready repeats the others; what is unknown, and what is as it should be from the start, is no news.

@@ -76,15 +76,13 @@ class OperatorMetrics:
             self.pipelines.labels(phase).inc()
 
     def show_conditions(self, key: Key, conditions: dict[str, bool | None]) -> None:
-        """Show a pipeline's conditions; None is unknown."""
-        shown = self._conditions.setdefault(key, set())
-        for kind, value in conditions.items():
-            if value is not None:
-                self.condition.labels(*key, kind).set(float(value))
-                shown.add(kind)
-            elif kind in shown:
-                self.condition.remove(*key, kind)
-                shown.discard(kind)
+        """Show a pipeline's conditions; None is unknown, and one that it no longer has is shown no more."""
+        known = {kind: value for kind, value in conditions.items() if value is not None}
+        for kind in self._conditions.get(key, set()) - known.keys():
+            self.condition.remove(*key, kind)
+        for kind, value in known.items():
+            self.condition.labels(*key, kind).set(float(value))
+        self._conditions[key] = set(known)
 
     def show(self, gauge: Gauge, key: Key, value: float | None) -> None:
         """Show a figure of a pipeline, or take it away."""

@@ -25,10 +25,16 @@ RENDERED_HASH: Final = "k2.dev/rendered-hash"
 INGEST: Final = "ingest"
 SINK: Final = "sink"
 QUERY: Final = "query"
+TRINO_COORDINATOR: Final = "trino-coordinator"
+TRINO_WORKER: Final = "trino-worker"
+TRINO_COMPONENTS: Final = (TRINO_COORDINATOR, TRINO_WORKER)
+MAINTENANCE: Final = "maintenance"
+"""Of the pods that keep tables in order through Trino."""
 
 METRICS_PORT: Final = 9400
 QUERY_PORT: Final = 8000
 SERVICE_PORT: Final = 80
+TRINO_PORT: Final = 8443
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,17 @@ class Names:
         """Return the name of a component's Deployment."""
         if source is not None:
             return self.ingest(source)
-        return self.sink if component == SINK else self.query
+        return f"{self.pipeline}-{component}"
+
+    @property
+    def trino(self) -> str:
+        """The Service of the Trino that the operator runs, and what its files are called."""
+        return f"{self.pipeline}-trino"
+
+    @property
+    def trino_discovery(self) -> str:
+        """The Service, without an address of its own, by which Trino's nodes find the coordinator's pod."""
+        return f"{self.pipeline}-trino-discovery"
 
     @property
     def config_map(self) -> str:

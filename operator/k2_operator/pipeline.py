@@ -7,16 +7,65 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
 
 from k2_core.errors import SpecError
 from k2_core.spec import IngestionSpec, KafkaSpec, Pipeline, SecretKeyRef, StorageSpec, parse_pipeline
+from k2_core.spec_external import TrinoSpec
+from k2_core.spec_trino import TrinoClusterSpec, unreadable
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import TopicName
 from k2_operator.config import OperatorConfig
-from k2_operator.names import Names
+from k2_operator.names import TRINO_PORT, Names
+
+TRINO_CA_KEY: Final = "ca.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class TrinoRun:
+    """A Trino that the operator runs.
+
+    Args:
+        spec: Its nodes.
+        access: The Secret with its passwords and what its nodes share.
+        tls: The Secret with its certificate, and what signed it.
+    """
+
+    spec: TrinoClusterSpec
+    access: str
+    tls: str
+
+    @property
+    def password(self) -> SecretKeyRef:
+        """The query service's."""
+        return SecretKeyRef(name=self.access, key="password")
+
+    @property
+    def maintenance_password(self) -> SecretKeyRef:
+        """That of maintenance."""
+        return SecretKeyRef(name=self.access, key="maintenancePassword")
+
+    @property
+    def shared_secret(self) -> SecretKeyRef:
+        """What its nodes know each other by."""
+        return SecretKeyRef(name=self.access, key="sharedSecret")
+
+    @property
+    def authority(self) -> SecretKeyRef:
+        """What signed its certificate."""
+        return SecretKeyRef(name=self.tls, key=TRINO_CA_KEY)
+
+    def secrets(self) -> Iterator[tuple[str, SecretKeyRef]]:
+        """Yield every key that it needs, by the field that names the Secret."""
+        for ref in (self.password, self.maintenance_password, self.shared_secret):
+            yield f"{_CLUSTER}.accessSecretName ({ref.key})", ref
+        for key in ("tls.crt", "tls.key", TRINO_CA_KEY):
+            yield f"{_CLUSTER}.tlsSecretName ({key})", SecretKeyRef(name=self.tls, key=key)
+
+
+_CLUSTER: Final = "spec.query.trinoCluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +77,30 @@ class Effective:
         kafka: The pipeline's own, or the operator's default.
         storage: The pipeline's own, or the operator's default.
         api_keys: Where the API's keys are, the same; None means that there are none, and the API opens for nobody.
+        trino: The Trino that the operator runs for it; None where it asks for none.
+        trino_answers: Whether the query service reads with that Trino already; until then it reads with DuckDB.
     """
 
     pipeline: Pipeline
     kafka: KafkaSpec
     storage: StorageSpec
     api_keys: SecretKeyRef | None
+    trino: TrinoRun | None = None
+    trino_answers: bool = True
+
+    @property
+    def engine(self) -> TrinoSpec | None:
+        """The Trino that the query service reads with, whoever runs it; None for DuckDB."""
+        if self.trino is None:
+            return self.pipeline.spec.query.trino
+        if not self.trino_answers:
+            return None
+        return TrinoSpec(url=self.trino_url, password_secret=self.trino.password, ca_secret=self.trino.authority)
+
+    @property
+    def trino_url(self) -> str:
+        """Where a Trino that the operator runs for it answers."""
+        return f"https://{self.names.trino}.{self.namespace}.svc:{TRINO_PORT}"
 
     @property
     def names(self) -> Names:
@@ -71,6 +138,8 @@ class Effective:
     def _query_secrets(self) -> Iterator[tuple[str, SecretKeyRef]]:
         if self.api_keys is not None:
             yield "spec.query.apiKeySecret", self.api_keys
+        if self.trino is not None:
+            yield from self.trino.secrets()
         if (trino := self.pipeline.spec.query.trino) is None:
             return
         for name in ("password_secret", "token_secret", "ca_secret"):
@@ -97,7 +166,28 @@ def effective(body: Mapping[str, Any], config: OperatorConfig) -> Effective:
         raise SpecError("spec.kafka", "nothing, and no default in the operator's configuration", "bootstrapServers")
     if storage is None:
         raise SpecError("spec.storage", "nothing, and no default in the operator's configuration", "a catalog")
-    return Effective(pipeline, kafka, storage, pipeline.spec.query.api_key_secret or config.defaults.api_key_secret)
+    keys = pipeline.spec.query.api_key_secret or config.defaults.api_key_secret
+    return Effective(pipeline, kafka, storage, keys, _trino(pipeline, storage, config))
+
+
+def _trino(pipeline: Pipeline, storage: StorageSpec, config: OperatorConfig) -> TrinoRun | None:
+    query, defaults = pipeline.spec.query, config.defaults.trino
+    if not query.needs_operator:
+        return None
+    if (fault := unreadable(storage)) is not None:  # that of the operator's: the pipeline's own has been looked at
+        field, found, expected = fault
+        raise SpecError(f"spec.storage.{field}", found, expected)
+    spec = query.trino_cluster or TrinoClusterSpec()
+    access = spec.access_secret_name or defaults.access_secret_name
+    tls = spec.tls_secret_name or defaults.tls_secret_name
+    none = "nothing, and no default in the operator's configuration"
+    if access is None:
+        raise SpecError(
+            f"{_CLUSTER}.accessSecretName", none, "a Secret's name, or an existing Trino in spec.query.trino"
+        )
+    if tls is None:
+        raise SpecError(f"{_CLUSTER}.tlsSecretName", none, "a Secret's name")
+    return TrinoRun(spec, access, tls)
 
 
 def _require_objects(pipeline: Pipeline) -> None:

@@ -2,6 +2,8 @@
 
     running ──(suspend or delete)──▶ ingestion stops ──▶ the sink drains ──▶ the sink stops ──▶ the query service stops
        ▲                                                                                                 │
+       │                                                                       Trino stops, where the operator runs one
+       │                                                                                                 │
        └────(suspend: false)───── suspended ◀──(suspend)───────────────────────────────(delete)──▶ children go ─▶ gone
 
 Called by `reconcile`. Nothing is remembered from one call to the next, so the operator may die at any step. Pure.
@@ -21,6 +23,7 @@ class Step(enum.Enum):
     DRAIN = "Draining"
     STOP_SINK = "StoppingSink"
     STOP_QUERY = "StoppingQuery"
+    STOP_TRINO = "StoppingTrino"
     SUSPENDED = "Suspended"
     REMOVE = "RemovingChildren"
     RELEASE = "Released"
@@ -44,6 +47,7 @@ class Standing:
         ingest_gone: No ingest is asked for and no pod of one is left.
         sink_gone: The same of the sink.
         query_gone: The same of the query service.
+        trino_gone: The same of a Trino that the operator runs; true where there is none.
         children_gone: No child is left at all.
         drained: Whether everything in the log at the time the ingest ended is in the table, what levels had put off
             included; None means unknown.
@@ -57,6 +61,7 @@ class Standing:
     ingest_gone: bool
     sink_gone: bool
     query_gone: bool
+    trino_gone: bool
     children_gone: bool
     drained: bool | None
 
@@ -76,6 +81,11 @@ class Plan:
     ingest: bool
     sink: bool
     query: bool
+
+    @property
+    def trino(self) -> bool:
+        """Whether a Trino that the operator runs does so: until the query service, which reads with it, is gone."""
+        return self.query or self.step is Step.STOP_QUERY
 
 
 def plan(standing: Standing) -> Plan:
@@ -104,6 +114,8 @@ def _must_drain(standing: Standing) -> bool:
 def _stopped(standing: Standing) -> Plan:
     if not standing.query_gone:
         step = Step.STOP_QUERY
+    elif not standing.trino_gone:
+        step = Step.STOP_TRINO
     elif not standing.deleting:
         step = Step.SUSPENDED
     else:

@@ -27,6 +27,7 @@ from k2_operator.resource import Resource
 from k2_operator.signals import Answer, Positions, drained
 from k2_operator.situation import (
     Situation,
+    engines_due,
     executor_of,
     frozen,
     is_gone,
@@ -34,6 +35,7 @@ from k2_operator.situation import (
     may_run,
     no_longer_wanted,
     question_for,
+    reading,
     standing_of,
     still_decides,
     workloads_of,
@@ -151,7 +153,12 @@ class Reconciler:
         ingest_gone = is_gone(fares, INGEST)
         is_drained = self._drained(key, answer, ingest_gone=ingest_gone)
         due = plan(standing_of(resource, children, fares, ingest_gone=ingest_gone, drained=is_drained))
-        return Situation(resource, found, problem, children, fares, answer, due, self._parts.controllers.of(key))
+        engines = None
+        if found is not None:
+            engines = engines_due(found, fares, children)
+            found = reading(found, engines)
+        decided = self._parts.controllers.of(key)
+        return Situation(resource, found, problem, children, fares, answer, due, decided, engines)
 
     def _effective(self, body: Mapping[str, Any]) -> tuple[Effective | None, str | None]:
         try:

@@ -111,6 +111,8 @@ class Reporter:
             decides=still_decides(situation),
             off=found is not None and not found.decides,
             decided=situation.decided,
+            engine=None if found is None else ("single" if found.engine is None else "distributed"),
+            asks_for_trino=found is not None and found.trino is not None,
         )
 
     async def _write_status(self, resource: Resource, new: Mapping[str, Any]) -> None:

@@ -6,12 +6,13 @@ Put together and acted on by `reconcile`, told by `reporting`. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from k2_core.controller.sight import Executor
 from k2_operator.config import OperatorConfig
 from k2_operator.decided import Decided
+from k2_operator.engine import Engines, engines, seen
 from k2_operator.names import (
     COMPONENT_LABEL,
     CONFIG_MAP,
@@ -23,6 +24,7 @@ from k2_operator.names import (
     QUERY,
     SINK,
     SOURCE_LABEL,
+    TRINO_COMPONENTS,
 )
 from k2_operator.pipeline import Effective
 from k2_operator.plan import Plan, Standing
@@ -51,6 +53,7 @@ class Situation:
         answer: The last look at Kafka and secrets; None before the first.
         due: What may run.
         decided: What its controller decided last; None where there is none, or before its first turn.
+        engines: What the query service reads with; None where the spec is wrong.
     """
 
     resource: Resource
@@ -61,11 +64,14 @@ class Situation:
     answer: Answer | None
     due: Plan
     decided: Decided | None = None
+    engines: Engines | None = None
 
 
 def workloads_of(found: Effective | None, children: Children) -> list[Workload]:
     """Return how the workloads fare: those of the spec, and those that stand there without it."""
     named = [] if found is None else workload_names(found)
+    if found is not None and found.trino is not None:
+        named += [(found.names.workload(component, None), component, None) for component in TRINO_COMPONENTS]
     known = {name for name, _, _ in named}
     for place, child in children:
         labels = child["metadata"].get("labels", {})
@@ -105,6 +111,7 @@ def standing_of(
         ingest_gone=ingest_gone,
         sink_gone=is_gone(fares, SINK),
         query_gone=is_gone(fares, QUERY),
+        trino_gone=all(is_gone(fares, component) for component in TRINO_COMPONENTS),
         children_gone=not children,
         drained=drained,
     )
@@ -117,7 +124,18 @@ def is_gone(fares: Sequence[Workload], component: str) -> bool:
 
 def may_run(due: Plan, component: str) -> bool:
     """Whether a component may have replicas now."""
-    return {INGEST: due.ingest, SINK: due.sink, QUERY: due.query}[component]
+    runs = {INGEST: due.ingest, SINK: due.sink, QUERY: due.query}
+    return (runs | dict.fromkeys(TRINO_COMPONENTS, due.trino))[component]
+
+
+def engines_due(found: Effective, fares: Sequence[Workload], children: Children) -> Engines:
+    """Return which engine the query service is to read with, and whether a Trino that the operator ran stays."""
+    return engines(seen(found.trino_url, fares, children, asked=found.trino is not None))
+
+
+def reading(found: Effective, chosen: Engines) -> Effective:
+    """Return a pipeline whose query service reads with what is due."""
+    return replace(found, trino_answers=chosen.trino_answers)
 
 
 def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest]:
@@ -191,18 +209,23 @@ def frozen(situation: Situation, made: Sequence[Mapping[str, Any]]) -> bool:
         return True
     if answer.kafka_problem is None and answer.topics_ready:
         return False
-    wanted = next((one["data"] for one in made if one["kind"] == CONFIG_MAP.name), None)
-    there = next((child.get("data") for place, child in situation.children if place.kind == CONFIG_MAP.name), None)
-    return wanted is None or wanted != there
+    wanted = {one["metadata"]["name"]: one["data"] for one in made if one["kind"] == CONFIG_MAP.name}
+    there = {place.name: child.get("data") for place, child in situation.children if place.kind == CONFIG_MAP.name}
+    return not wanted or any(there.get(name) != data for name, data in wanted.items())
 
 
 def no_longer_wanted(situation: Situation, made: Sequence[Mapping[str, Any]]) -> list[Place]:
-    """Return children that the pipeline no longer has, such as those of a source that was taken out."""
+    """Return children that the pipeline no longer has, such as those of a source that was taken out.
+
+    Those of a Trino that it no longer asks for are still wanted while the query service may read with it.
+    """
     wanted = {(one["kind"], one["metadata"]["name"]) for one in made}
+    kept = TRINO_COMPONENTS if situation.engines is not None and situation.engines.trino_stays else ()
     return [
         place
         for place, child in situation.children
         if place.kind != POD.name
         and (place.kind, place.name) not in wanted
         and child["metadata"].get("labels", {}).get(MANAGED_LABEL) == MANAGER
+        and child["metadata"]["labels"].get(COMPONENT_LABEL) not in kept
     ]

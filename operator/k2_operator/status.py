@@ -7,14 +7,14 @@ new.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from k2_core.policy.decision import Decision
 from k2_operator import decided
 from k2_operator.decided import Decided
-from k2_operator.names import FORCE_DELETE, INGEST, QUERY, SERVICE_PORT, SINK, Names
+from k2_operator.names import FORCE_DELETE, INGEST, QUERY, SERVICE_PORT, SINK, TRINO_COMPONENTS, Names
 from k2_operator.plan import Step
 from k2_operator.signals import Answer
 from k2_operator.store import Key
@@ -24,6 +24,7 @@ AGE_STEPS_S: Final = (0, 10, 20, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_2
 """Ages are rounded down to these: exact ones are in the metrics, and would make a write of every look."""
 LAG_EVERY_S: Final = 10.0
 """Lag alone is written at most this often."""
+_ON_THEIR_WAY: Final = frozenset({"Starting", "Missing"})
 _VOLATILE: Final = ("lag", "freshness")
 
 
@@ -78,6 +79,8 @@ class View:
         decides: Whether it has a controller; None where that is not known.
         off: Whether it is to have none.
         decided: What its controller decided last.
+        engine: What the query service is to read with, as `spec.query.mode` says it; None where the spec is wrong.
+        asks_for_trino: Whether it asks for a Trino that the operator runs.
     """
 
     key: Key
@@ -96,6 +99,8 @@ class View:
     decides: bool | None = False
     off: bool = True
     decided: Decided | None = None
+    engine: str | None = None
+    asks_for_trino: bool = False
 
     @property
     def decision(self) -> Decision | None:
@@ -118,9 +123,15 @@ def status(view: View, now: datetime) -> dict[str, Any]:
             for component in (INGEST, SINK, QUERY)
         }
         | {"sinkWanted": sum(one.wanted for one in view.workloads if one.component == SINK)},
-        "query": {"url": f"http://{Names(view.key.name).query}.{view.key.namespace}.svc:{SERVICE_PORT}"},
+        "query": _query(view),
     }
     return written | _decision(view, now) | _figures(view.answer, now)
+
+
+def _query(view: View) -> dict[str, Any]:
+    engine = view.engine or view.previous.get("query", {}).get("engine")
+    found = {"url": f"http://{Names(view.key.name).query}.{view.key.namespace}.svc:{SERVICE_PORT}"}
+    return found if engine is None else found | {"engine": engine}
 
 
 def _decision(view: View, now: datetime) -> dict[str, Any]:
@@ -158,7 +169,8 @@ def conditions(view: View) -> list[Condition]:
         _secrets_ready(view.answer),
         _kafka_ready(view),
         _topics_ready(view),
-        *(_workload_ready(view, component) for component in (INGEST, SINK, QUERY)),
+        *(_workload_ready(view, f"{one.capitalize()}Ready", one) for one in (INGEST, SINK, QUERY)),
+        *_trino_ready(view),
         _decision_ready(view),
         _owned(view.refusals),
     ]
@@ -220,19 +232,33 @@ def _topics_ready(view: View) -> Condition:
     return Condition("TopicsReady", status=True, reason="MoreThanAsked" if large else "Found", message=text)
 
 
-def _workload_ready(view: View, component: str) -> Condition:
-    kind = f"{component.capitalize()}Ready"
-    own = [one for one in view.workloads if one.component == component]
+def _trino_ready(view: View) -> list[Condition]:
+    """Return how a Trino that the operator runs fares; nothing where there is none."""
+    if not any(one.component in TRINO_COMPONENTS for one in view.workloads):
+        return []
+    if not view.asks_for_trino and view.engine is not None:
+        text = "it is no longer asked for, and goes once no pod of the query service reads with it"
+        return [Condition("TrinoReady", status=True, reason="Leaving", message=text)]
+    found = _workload_ready(view, "TrinoReady", *TRINO_COMPONENTS)
+    if found.status is False and view.engine == "single":
+        found = replace(found, message=f"{found.message}. Until it is ready the query service reads with DuckDB")
+    return [found]
+
+
+def _workload_ready(view: View, kind: str, *components: str) -> Condition:
+    own = [one for one in view.workloads if one.component in components]
     stopping = view.deleting or view.suspend
     if stopping and all(one.gone for one in own):
         return Condition(kind, status=False, reason="Stopped", message="stopped, as the pipeline is to stop")
-    if component == SINK and view.step is Step.DRAIN:
+    if SINK in components and view.step is Step.DRAIN:
         return _draining(view)
     if stopping and all(one.wanted == 0 for one in own):
         return Condition(kind, status=False, reason="Stopping", message="its pods are ending")
-    for one in own:
-        if one.trouble is not None:
-            return Condition(kind, status=False, reason=one.trouble.reason, message=one.trouble.message)
+    troubles = [one.trouble for one in own if one.trouble is not None]
+    if troubles:
+        # What only takes time is no news beside what somebody has to mend.
+        worst = min(troubles, key=lambda trouble: trouble.reason in _ON_THEIR_WAY)
+        return Condition(kind, status=False, reason=worst.reason, message=worst.message)
     if not own:
         return Condition(kind, None, "NotYetKnown")
     return Condition(kind, status=True, reason="Ready")

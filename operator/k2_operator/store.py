@@ -14,7 +14,7 @@ import msgspec
 
 from k2_operator.names import DEPLOYMENT, PIPELINE_LABEL, POD, Kind
 
-_POD_FIELDS: Final = ("phase", "containerStatuses", "conditions", "reason", "message")
+_POD_FIELDS: Final = ("phase", "initContainerStatuses", "containerStatuses", "conditions", "reason", "message")
 
 
 class Key(NamedTuple):

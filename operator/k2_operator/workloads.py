@@ -107,7 +107,7 @@ def _pod_troubles(pod: Mapping[str, Any]) -> Iterable[Trouble]:
     if "deletionTimestamp" in pod["metadata"]:
         return
     name, status = pod["metadata"]["name"], pod.get("status", {})
-    for container in status.get("containerStatuses", ()):
+    for container in _containers(status):
         state, last = container.get("state", {}), container.get("lastState", {})
         waiting = state.get("waiting", {})
         if waiting.get("reason") in _IMAGE:
@@ -123,6 +123,14 @@ def _pod_troubles(pod: Mapping[str, Any]) -> Iterable[Trouble]:
         if condition.get("reason") == "Unschedulable":
             text = f"pod {name}: {_short(condition.get('message', ''))}"
             yield Trouble("Unschedulable", f"{text}; add nodes or lower the resources in the spec")
+
+
+def _containers(status: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Yield a pod's containers; of those that only prepare, what has not done its work."""
+    for container in status.get("initContainerStatuses", ()):
+        if container.get("state", {}).get("terminated", {}).get("exitCode") != 0:
+            yield container
+    yield from status.get("containerStatuses", ())
 
 
 def _ended(pod: str, ended: Mapping[str, Any], restarts: int) -> Trouble:

@@ -94,6 +94,12 @@ def _storage(spec: StorageSpec | None, folder: StateFolder, base: Mapping[str, s
 
 def _trino(spec: PipelineSpec, base: Mapping[str, str]) -> dict[str, str]:
     trino = spec.query.trino
+    if spec.query.needs_operator:
+        raise SpecError(
+            "spec.query.trino.url",
+            "none for mode distributed",
+            "the address of a Trino that runs: only the operator in a cluster runs one",
+        )
     if trino is None:
         return {}
     if spec.storage is None:

@@ -33,6 +33,7 @@ from k2_core.spec_fields import (
 from k2_core.spec_ingestion import FileSpec, IngestionSpec, SymbolSpec
 from k2_core.spec_policy import DegradationSpec, ScalingSpec
 from k2_core.spec_services import MaintenanceSpec, QuerySpec, SinkSpec
+from k2_core.spec_trino import READABLE_CATALOG, TrinoClusterSpec, unreadable
 from k2_core.topics import topic_name
 from k2_core.types import TopicName
 
@@ -59,6 +60,7 @@ __all__ = [
     "StorageSpec",
     "SymbolSpec",
     "TlsSpec",
+    "TrinoClusterSpec",
     "inactive_settings",
     "load_pipeline",
     "parse_pipeline",
@@ -68,6 +70,8 @@ __all__ = [
 
 API_VERSION: Final = "k2.dev/v1alpha1"
 KIND: Final = "K2Pipeline"
+
+_CLUSTER_AND_STORAGE: Final = "self.query.mode != 'distributed' || has(self.query.trino) || !has(self.storage)"
 
 PipelineName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$", max_length=50)]
 """Starts with a letter and leaves room for suffixes, as Services and Jobs are named after the pipeline."""
@@ -88,6 +92,17 @@ class PipelineSpec(Model):
                 "self.scaling.maxCommitIntervalSeconds >= self.sink.commitIntervalSeconds",
                 "expected at least sink.commitIntervalSeconds",
                 field=".scaling.maxCommitIntervalSeconds",
+            ),
+            rule(
+                f"{_CLUSTER_AND_STORAGE} || has(self.storage.s3)",
+                "found no S3 for a Trino that the operator runs, expected s3 and a warehouse at s3://",
+                field=".storage.s3",
+            ),
+            rule(
+                f"{_CLUSTER_AND_STORAGE} || !has(self.storage.catalog.uri) || "
+                f"self.storage.catalog.uri.matches('{READABLE_CATALOG}')",
+                "expected PostgreSQL or a REST catalog, which a Trino that the operator runs reads",
+                field=".storage.catalog.uri",
             ),
         )
     )
@@ -137,6 +152,13 @@ class PipelineSpec(Model):
         if longest_seconds is not None and longest_seconds < interval_seconds:
             expected = f"at least sink.commitIntervalSeconds, {interval_seconds}"
             raise contradiction("scaling.maxCommitIntervalSeconds", f"{longest_seconds}", expected)
+        return self
+
+    @model_validator(mode="after")
+    def _storage_for_trino(self) -> Self:
+        if self.query.needs_operator and self.storage is not None and (fault := unreadable(self.storage)) is not None:
+            field, found, expected = fault
+            raise contradiction(f"storage.{field}", found, expected)
         return self
 
 

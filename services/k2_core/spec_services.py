@@ -19,6 +19,7 @@ from k2_core.spec_fields import (
     rule,
     rules,
 )
+from k2_core.spec_trino import TrinoClusterSpec
 
 
 class SinkSpec(Model):
@@ -41,19 +42,34 @@ class QuerySpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule(
-                "(self.mode == 'distributed') == has(self.trino)",
-                "expected a Trino for mode distributed, and none for mode single",
-                shown="'found ' + (has(self.trino) ? 'a Trino' : 'no Trino') + ' for mode ' + self.mode + "
-                "', expected one for mode distributed, and none for mode single'",
+                "self.mode == 'distributed' || !has(self.trino)",
+                "found a Trino for mode single, expected none, or mode distributed",
                 field=".trino",
-            )
+            ),
+            rule(
+                "self.mode == 'distributed' || !has(self.trinoCluster)",
+                "found a Trino for mode single, expected none, or mode distributed",
+                field=".trinoCluster",
+            ),
+            rule(
+                "!has(self.trino) || !has(self.trinoCluster)",
+                "found a Trino that exists and one that the operator runs, expected at most one of the two",
+                field=".trinoCluster",
+            ),
         )
     )
 
     mode: Literal["single", "distributed"] = Field(
-        default="single", description="single: DuckDB in the query service; distributed: a Trino, named in trino."
+        default="single",
+        description="single: DuckDB in the query service; distributed: the Trino of trino, or else one that the "
+        "operator runs.",
     )
-    trino: TrinoSpec | None = Field(default=None, description="Which Trino reads the tables in mode distributed.")
+    trino: TrinoSpec | None = Field(
+        default=None, description="A Trino that exists already and reads the tables in mode distributed."
+    )
+    trino_cluster: TrinoClusterSpec | None = Field(
+        default=None, description="The Trino that the operator runs in mode distributed where trino names none."
+    )
     replicas: int = Field(default=1, ge=1, le=100, description="Of the API. Without effect on a laptop.")
     port: int = Field(default=8000, ge=1024, le=65535, description="On which the API listens.")
     api_key_secret: SecretKeyRef | None = Field(default=None, description="Where the API keys are.")
@@ -68,11 +84,19 @@ class QuerySpec(Model):
     )
     resources: ResourcesSpec | None = Field(default=None, description=RESOURCES_DESCRIPTION)
 
+    @property
+    def needs_operator(self) -> bool:
+        """Whether the tables are read by a Trino that only an operator runs."""
+        return self.mode == "distributed" and self.trino is None
+
     @model_validator(mode="after")
-    def _trino_if_distributed(self) -> Self:
-        if (self.mode == "distributed") != (self.trino is not None):
-            found = f"{'no' if self.trino is None else 'a'} Trino for mode {self.mode}"
-            raise contradiction("trino", found, "one for mode distributed, and none for mode single")
+    def _one_trino_if_distributed(self) -> Self:
+        for name, given in (("trino", self.trino), ("trinoCluster", self.trino_cluster)):
+            if self.mode == "single" and given is not None:
+                raise contradiction(name, "a Trino for mode single", "none, or mode distributed")
+        if self.trino is not None and self.trino_cluster is not None:
+            both = "a Trino that exists and one that the operator runs"
+            raise contradiction("trinoCluster", both, "at most one of the two")
         return self
 
 

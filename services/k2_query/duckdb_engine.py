@@ -54,6 +54,9 @@ class DuckDBEngine:
             self._cursors.put(self._connection.cursor())
         self._spans: dict[str, list[SymbolSpan]] = {}
 
+    def check(self, lake: LakeSnapshot | None, budget: Budget) -> None:
+        """See `Engine.check`: it is in this process."""
+
     def close(self) -> None:
         """Close the database and the files; running queries are interrupted."""
         self._connection.interrupt()

@@ -24,9 +24,10 @@ from k2_core.spec import Pipeline
 from k2_core.tables import open_catalog
 from k2_core.types import TopicName
 from k2_query.boundary import LogBounds, LogPartition
+from k2_query.engine_watch import EngineWatch
 from k2_query.engines import open_engine
 from k2_query.hybrid import HybridReader, positions_of
-from k2_query.lake import Lake, LakeHead
+from k2_query.lake import Lake, LakeHead, LakeSnapshot
 from k2_query.log_reader import LogReader
 from k2_query.log_watch import LogWatch
 from k2_query.metrics import QueryMetrics
@@ -67,27 +68,35 @@ class Runtime:
         self.service = QueryService(
             self.engine, hybrid, self.lake, self.store, self.metrics, commit_lag, level=self.control.level
         )
-        self.checks: Mapping[str, Check] = {
+        self.checks: dict[str, Check] = {
             "kafka": self._check_kafka,
             "tail": self._check_tail,
             "catalog": self._check_catalog,
         }
         self.live: Mapping[str, Check] = {"tail": self._check_polls, "lake": self._check_lake_thread}
-        self.ready: Mapping[str, Check] = {
+        self.ready: dict[str, Check] = {
             "lake": lambda: "found no snapshot yet" if self.lake.peek() is None else None,
             "kafka": lambda: "found no answer yet" if self.watch.latest is None else None,
         }
+        self.engine_watch: EngineWatch | None = None
+        if spec.query.mode == "distributed":
+            self.engine_watch = EngineWatch(self.engine, self._newest)
+            self.checks["trino"], self.ready["trino"] = self.engine_watch.check, self.engine_watch.ready
 
     def __enter__(self) -> Runtime:
         self.control.__enter__()
         self.lake.start()
         self.watch.start()
         self.tail.start()
+        if self.engine_watch is not None:
+            self.engine_watch.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self.engine_watch is not None:
+            self.engine_watch.stop()
         self.tail.stop()
         self.watch.stop()
         self.lake.stop()
@@ -128,6 +137,10 @@ class Runtime:
         for name, topic in latest.bounds.topics.items():
             for partition, end in topic.ends.items():
                 self.metrics.end_offset.labels(name, str(partition)).set(end)
+
+    def _newest(self) -> LakeSnapshot | None:
+        head = self.lake.peek()
+        return None if head is None else head.snapshot
 
     def _positions(self, bounds: LogBounds) -> Mapping[LogPartition, Any]:
         return positions_of(self.lake.peek(), bounds)

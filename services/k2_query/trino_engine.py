@@ -55,6 +55,12 @@ class TrinoEngine:
         """Close the connections; running queries end with their budgets."""
         self._client.close()
 
+    def check(self, lake: LakeSnapshot | None, budget: Budget) -> None:
+        """See `Engine.check`. It takes a worker and, where there is a snapshot, the right to read it; and no file."""
+        text = trino_sql.nothing(None if lake is None or lake.id is None else self._source(lake))
+        for _ in self._client.ask(text, [], budget):
+            pass
+
     def rows(self, lake: LakeSnapshot, window: Window, order: Order, limit: int, budget: Budget) -> pa.Table:
         """See `Engine.rows`. Where the first of many files probably do, they are asked for alone at first."""
         found = _SCHEMA.empty_table()

@@ -46,6 +46,11 @@ class Source:
         return f"{name} FOR VERSION AS OF BIGINT '{self.snapshot_id:d}'"
 
 
+def nothing(source: Source | None) -> str:
+    """Return a question that has no rows for an answer, about a snapshot if there is one; without parameters."""
+    return "SELECT 1 WHERE false" if source is None else _select("1", source, "false")
+
+
 def window_rows(source: Source, columns: Sequence[str], order: Order) -> str:
     """Return the first rows of a window; parameters: symbol, start, end, limit."""
     return _select(identifiers(columns), source, _WINDOW, "ORDER BY", sort_keys(order), "LIMIT ?")

@@ -54,6 +54,20 @@ def test_kube_score_has_no_complaint_of_the_operators_children(tmp_path: Path) -
     assert complaints(rendered_children) == []
 
 
+def test_kube_score_complains_of_a_trino_for_what_trino_is_alone(tmp_path: Path) -> None:
+    config = operator_file("everything", tmp_path)
+    pipeline = ROOT / "manifests/pipeline-distributed.yaml"
+    children = run(sys.executable, "-m", "k2_operator", "render", "-f", pipeline, "--config", config)
+    assert children.returncode == 0, children.stderr
+    rendered_children = tmp_path / "children.yaml"
+    rendered_children.write_text(children.stdout)
+    found = {tuple(complaint.split(": ")[:2]) for complaint in complaints(rendered_children)}
+    # Its image's user is 1000, and there is one coordinator, never two.
+    user = "container-security-context-user-group-id"
+    one = {("crypto-trino-coordinator", check) for check in ("deployment-strategy", "deployment-replicas")}
+    assert found == one | {("crypto-trino-coordinator", user), ("crypto-trino-worker", user)}
+
+
 @pytest.mark.parametrize("values", VALUE_SETS)
 def test_no_pod_has_more_than_it_needs(values: str) -> None:
     found = list(pods(value_set(values)))

@@ -119,6 +119,19 @@ def trino(part: Document) -> Document:
     return kept | {"url": kept["url"].replace("http://", "https://")}
 
 
+def query(part: Document, *, has_storage: bool) -> Document:
+    """One Trino at most, in the mode that has one; the operator's with memory and cache enough, over no odd storage."""
+    kept = {name: value for name, value in part.items() if name != "mode"}
+    if "trino" in kept or has_storage:
+        kept.pop("trinoCluster", None)
+    cluster = kept.get("trinoCluster", {})
+    cluster.pop("cacheSize", None)
+    for node in (cluster.get(name, {}) for name in ("coordinator", "workers")):
+        for amounts in node.get("resources", {}).values():
+            amounts.pop("memory", None)
+    return kept | {"mode": "distributed" if kept.keys() & {"trino", "trinoCluster"} else "single"}
+
+
 def below(part: Document, kind: str) -> bool:
     limit = part["limits"].get(kind)
     return limit is None or quantity_value(str(part["requests"][kind])) <= quantity_value(str(limit))
@@ -158,7 +171,7 @@ def pipeline(spec: Document) -> Document:
         interval_s = spec.get("sink", {}).get("commitIntervalSeconds", 10)
         spec["scaling"]["maxCommitIntervalSeconds"] = max(interval_s, spec["scaling"]["maxCommitIntervalSeconds"])
     if "query" in spec:
-        spec["query"]["mode"] = "distributed" if "trino" in spec["query"] else "single"
+        spec["query"] = query(spec["query"], has_storage="storage" in spec)
     if "catalog" in spec.get("storage", {}) and not spec["storage"]["catalog"].keys() & {"uri", "uriSecret"}:
         spec["storage"]["catalog"]["uriSecret"] = {"name": "catalog", "key": "uri"}
     return {**SMALLEST, "spec": spec}

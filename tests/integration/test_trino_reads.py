@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from k2_core.errors import SetupError
 from support import trino as trino_servers
 from support.postgres import LocalPostgres
 from support.query import BASE, Logged, World, event_time, make_records, table_rows
@@ -50,22 +49,6 @@ def test_trino_reads_each_snapshot_of_the_table(trino: LocalTrino, world: World)
         ]
         newest = max(event_time(record) for record in expected)
         assert found[3] == newest.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def test_without_a_java_that_can_run_it_the_message_says_which_were_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = tmp_path / "java"
-    old.write_text("#!/bin/sh\necho java.base@17.0.1\n")
-    old.chmod(0o755)
-    monkeypatch.setattr(trino_servers, "_candidates", lambda: [old])
-    with pytest.raises(
-        SetupError, match=r"found .*/java \(17\), expected Java 24 or newer with jdk\.incubator\.vector"
-    ):
-        trino_servers.find_java()
-    monkeypatch.setattr(trino_servers, "_candidates", list[Path])
-    with pytest.raises(SetupError, match="found no Java, expected Java 24"):
-        trino_servers.find_java()
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])

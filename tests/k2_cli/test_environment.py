@@ -156,6 +156,14 @@ def test_a_trino_without_its_password_is_refused() -> None:
         environment(spec, SECRETS)
 
 
+@pytest.mark.parametrize("query", [{}, {"trinoCluster": {"workers": {"replicas": 3}}}], ids=["default", "described"])
+def test_a_laptop_runs_no_trino(query: dict[str, object]) -> None:
+    spec = {"query": {"mode": "distributed"} | query}
+    expected = r"^spec\.query\.trino\.url: found none for mode distributed, expected the address of a Trino that runs"
+    with pytest.raises(SpecError, match=expected):
+        environment(spec, {})
+
+
 def test_a_trino_cannot_read_what_is_embedded() -> None:
     spec = {"query": {"mode": "distributed", "trino": {"url": "http://trino:8080"}}}
     with pytest.raises(SpecError, match=r"^spec\.query\.mode: found distributed without spec\.storage, expected a cat"):

@@ -19,14 +19,32 @@ def test_what_is_no_schedule(schedule: str) -> None:
         MaintenanceSpec(schedule=schedule)
 
 
-def test_the_mode_says_whether_there_is_a_trino() -> None:
-    trino = {"url": "http://trino:8080"}
-    assert QuerySpec().trino is None
-    found = QuerySpec.model_validate({"mode": "distributed", "trino": trino}).trino
-    assert found is not None
-    assert (found.catalog, found.user) == ("k2", "k2")
-    expected = "expected one for mode distributed, and none for mode single"
-    with pytest.raises(ValidationError, match=f"found no Trino for mode distributed, {expected}"):
-        QuerySpec.model_validate({"mode": "distributed"})
-    with pytest.raises(ValidationError, match=f"found a Trino for mode single, {expected}"):
-        QuerySpec.model_validate({"trino": trino})
+TRINO = {"url": "http://trino:8080"}
+
+
+@pytest.mark.parametrize(
+    ("query", "needs_operator"),
+    [
+        pytest.param({}, False, id="single"),
+        pytest.param({"mode": "distributed", "trino": TRINO}, False, id="one that exists"),
+        pytest.param({"mode": "distributed"}, True, id="the operator's"),
+        pytest.param({"mode": "distributed", "trinoCluster": {}}, True, id="the operator's, described"),
+    ],
+)
+def test_the_mode_says_whether_there_is_a_trino(query: dict[str, object], needs_operator: bool) -> None:
+    assert QuerySpec.model_validate(query).needs_operator is needs_operator
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param({"trino": TRINO}, "found a Trino for mode single, expected none", id="single"),
+        pytest.param({"trinoCluster": {}}, "found a Trino for mode single, expected none", id="single, described"),
+        pytest.param(
+            {"mode": "distributed", "trino": TRINO, "trinoCluster": {}}, "expected at most one of the two", id="both"
+        ),
+    ],
+)
+def test_what_contradicts_the_mode_is_refused(query: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        QuerySpec.model_validate(query)

@@ -46,3 +46,10 @@ def test_an_event_names_the_pipeline() -> None:
     assert found["involvedObject"]["name"] == "p"
     assert found["metadata"]["name"].startswith("p.")
     assert (found["type"], found["reason"], found["message"]) == ("Warning", "Why", "text")
+
+
+def test_another_engine_is_told_once() -> None:
+    before, after = (written("Running") | {"query": {"engine": engine}} for engine in ("single", "distributed"))
+    assert [reason for _, reason, _ in changes(before, after)] == ["EngineChanged"]
+    assert list(changes(after, after)) == []
+    assert list(changes(written("Running"), after)) == []

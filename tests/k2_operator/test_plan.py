@@ -18,6 +18,7 @@ RUNNING = Standing(
     ingest_gone=False,
     sink_gone=False,
     query_gone=False,
+    trino_gone=False,
     children_gone=False,
     drained=False,
 )
@@ -26,7 +27,7 @@ INGEST_GONE = replace(RUNNING, suspend=True, ingest_gone=True)
 DRAINED = replace(INGEST_GONE, drained=True)
 STANDINGS = st.builds(
     Standing,
-    *(st.booleans() for _ in range(9)),
+    *(st.booleans() for _ in range(10)),
     st.sampled_from([True, False, None]),
 )
 
@@ -52,16 +53,21 @@ STANDINGS = st.builds(
         ),
         pytest.param(
             replace(DRAINED, sink_gone=True, query_gone=True),
+            Plan(Step.STOP_TRINO, ingest=False, sink=False, query=False),
+            id="trino",
+        ),
+        pytest.param(
+            replace(DRAINED, sink_gone=True, query_gone=True, trino_gone=True),
             Plan(Step.SUSPENDED, ingest=False, sink=False, query=False),
             id="suspended",
         ),
         pytest.param(
-            replace(DRAINED, sink_gone=True, query_gone=True, deleting=True),
+            replace(DRAINED, sink_gone=True, query_gone=True, trino_gone=True, deleting=True),
             Plan(Step.REMOVE, ingest=False, sink=False, query=False),
             id="remove",
         ),
         pytest.param(
-            replace(DRAINED, sink_gone=True, query_gone=True, deleting=True, children_gone=True),
+            replace(DRAINED, sink_gone=True, query_gone=True, trino_gone=True, deleting=True, children_gone=True),
             Plan(Step.RELEASE, ingest=False, sink=False, query=False),
             id="release",
         ),
@@ -71,7 +77,7 @@ STANDINGS = st.builds(
             id="a sink that is gone too soon is needed again",
         ),
         pytest.param(
-            replace(INGEST_GONE, sink_gone=True, query_gone=True, was_suspended=True),
+            replace(INGEST_GONE, sink_gone=True, query_gone=True, trino_gone=True, was_suspended=True),
             Plan(Step.SUSPENDED, ingest=False, sink=False, query=False),
             id="suspended stays suspended",
         ),
@@ -92,7 +98,7 @@ def test_steps(standing: Standing, expected: Plan) -> None:
 @given(STANDINGS)
 def test_nothing_stops_before_what_it_feeds_on_has_ended(standing: Standing) -> None:
     due = plan(standing)
-    assert due.ingest <= due.sink <= due.query
+    assert due.ingest <= due.sink <= due.query <= due.trino
     stopping = standing.deleting or standing.suspend
     assert due.ingest is not stopping
     if not due.sink:
@@ -100,6 +106,8 @@ def test_nothing_stops_before_what_it_feeds_on_has_ended(standing: Standing) -> 
     if not due.query:
         assert standing.ingest_gone
         assert standing.sink_gone
+    if not due.trino:
+        assert standing.query_gone
 
 
 @given(STANDINGS)
@@ -126,6 +134,7 @@ def test_every_stop_ends(deleting: bool, ran: bool) -> None:
         {"drained": True},
         {"sink_gone": True},
         {"query_gone": True},
+        {"trino_gone": True},
         {"children_gone": True},
     ]
     steps = [plan(standing).step]

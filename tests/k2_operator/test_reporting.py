@@ -31,3 +31,12 @@ def test_of_what_was_asked_to_stop_no_condition_is_shown(phase: str) -> None:
 
 def test_it_is_shown_again_when_it_is_to_run() -> None:
     assert shown_conditions(said("Pending", Ready="False")) == {"Ready": False}
+
+
+def test_a_condition_that_a_pipeline_no_longer_has_is_shown_no_more() -> None:
+    registry = CollectorRegistry()
+    metrics = OperatorMetrics(registry)
+    metrics.show_conditions(Key("ns", "p"), shown_conditions(said("Running", Ready="True", TrinoReady="True")))
+    metrics.show_conditions(Key("ns", "p"), shown_conditions(said("Running", Ready="True")))
+    shown = [sample for family in registry.collect() for sample in family.samples if "condition" in sample.name]
+    assert [sample.labels["type"] for sample in shown] == ["Ready"]

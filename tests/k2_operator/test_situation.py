@@ -18,12 +18,14 @@ from k2_operator.signals import Answer, Log, Secrets
 from k2_operator.situation import (
     Children,
     Situation,
+    engines_due,
     executor_of,
     frozen,
     is_gone,
     manifests_due,
     no_longer_wanted,
     question_for,
+    reading,
     standing_of,
     still_decides,
     workloads_of,
@@ -253,3 +255,70 @@ def test_children_of_a_source_that_was_taken_out_are_no_longer_wanted() -> None:
 def test_the_plan_follows_from_the_standing() -> None:
     found = standing_of(resource(suspend=True), [], workloads_of(None, []), ingest_gone=True, drained=None)
     assert plan(found).step is Step.DRAIN
+
+
+class TestSwitch:
+    """From one engine to the other and back, as a cluster without nodes would go through it."""
+
+    def after(self, children: Children, *, asked: bool) -> tuple[Situation, list[dict[str, Any]]]:
+        """What one reconcile finds and makes of what stands there."""
+        cluster = {"accessSecretName": "trino-access", "tlsSecretName": "trino-tls"}
+        query = {"mode": "distributed", "trinoCluster": cluster} if asked else {}
+        s3 = {"accessKeySecret": {"name": "s3", "key": "a"}, "secretKeySecret": {"name": "s3", "key": "b"}}
+        storage = {"catalog": {"type": "rest", "uri": "http://catalog"}, "warehouse": "s3://lake", "s3": s3}
+        spec = effective(plain_body(query=query, storage=storage), operator_config())
+        fares = workloads_of(spec, children)
+        engines = engines_due(spec, fares, children)
+        one = replace(situation(children), effective=reading(spec, engines), workloads=fares, engines=engines)
+        return one, manifests_due(one, operator_config())
+
+    def standing(self, made: list[dict[str, Any]], *ready: str) -> list[tuple[Place, dict[str, Any]]]:
+        """What was made, with these Deployments ready."""
+        found = []
+        for one in made:
+            name, figures = one["metadata"]["name"], {}
+            if one["kind"] == "Deployment":
+                wanted = one["spec"]["replicas"] if any(part in name for part in ready) else 0
+                figures = {"replicas": wanted, "readyReplicas": wanted, "updatedReplicas": wanted}
+            found.append((Place(one["kind"], "default", name), {**one, "status": {"observedGeneration": 1, **figures}}))
+        return found
+
+    def reads_with_trino(self, made: list[dict[str, Any]]) -> bool:
+        [query] = [one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"] == "crypto-query"]
+        return "K2_TRINO_URL" in str(query)
+
+    def test_there_and_back(self) -> None:
+        _, single = self.after([], asked=False)
+        usual = {(one["kind"], one["metadata"]["name"]) for one in single}
+        ready = ("ingest", "sink", "query")
+
+        one, coming = self.after(self.standing(single, *ready), asked=True)
+        assert not self.reads_with_trino(coming)
+        assert len(coming) == len(single) + 12
+        one, headed = self.after(self.standing(coming, *ready, "coordinator"), asked=True)
+        assert not self.reads_with_trino(headed)
+        one, there = self.after(self.standing(headed, *ready, "trino"), asked=True)
+        assert self.reads_with_trino(there)
+        one, away = self.after(self.standing(there, *ready), asked=True)
+        assert self.reads_with_trino(away)
+
+        one, leaving = self.after(self.standing(away, *ready, "trino"), asked=False)
+        assert not self.reads_with_trino(leaving)
+        assert {(item["kind"], item["metadata"]["name"]) for item in leaving} == usual
+        assert no_longer_wanted(one, leaving) == []
+
+        nodes = [item for item in away if "trino" in item["metadata"]["name"]]
+        rolling = self.standing(leaving, "ingest", "sink") + self.standing(nodes, "trino")
+        one, made = self.after(rolling, asked=False)
+        assert no_longer_wanted(one, made) == []
+        rolled = self.standing(leaving, *ready) + self.standing(nodes, "trino")
+        one, made = self.after(rolled, asked=False)
+        assert len(no_longer_wanted(one, made)) == 12
+
+    def test_stopped_after_the_query_service_that_reads_with_it(self) -> None:
+        one, _ = self.after([], asked=True)
+        stopping = replace(one, due=STOP_QUERY)
+        found = replicas(manifests_due(stopping, operator_config()))
+        assert (found["crypto-query"], found["crypto-trino-coordinator"], found["crypto-trino-worker"]) == (0, 1, 2)
+        gone = replace(one, due=replace(STOP_QUERY, step=Step.STOP_TRINO))
+        assert set(replicas(manifests_due(gone, operator_config())).values()) == {0}

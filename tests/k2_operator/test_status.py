@@ -83,6 +83,61 @@ def test_a_running_pipeline() -> None:
     assert [one["status"] for one in found["conditions"]] == ["True"] * 10
 
 
+NODES = (part("trino-coordinator"), part("trino-worker", ready=2, wanted=2))
+STARTING = Trouble("Starting", "0 of 1")
+WITH_TRINO = replace(VIEW, workloads=(*VIEW.workloads, *NODES), engine="distributed", asks_for_trino=True)
+TRINO_STARTS = replace(
+    WITH_TRINO,
+    engine="single",
+    workloads=(*VIEW.workloads, part("trino-coordinator", ready=0, trouble=STARTING), NODES[1]),
+)
+TRINO_BROKEN = replace(
+    WITH_TRINO,
+    workloads=(
+        *VIEW.workloads,
+        part("trino-coordinator", ready=0, trouble=STARTING),
+        part("trino-worker", ready=0, trouble=Trouble("OutOfMemory", "more memory")),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("view", "expected", "reason", "text"),
+    [
+        pytest.param(WITH_TRINO, True, "Ready", "", id="ready"),
+        pytest.param(TRINO_STARTS, False, "Starting", "Until it is ready the query service reads with", id="starting"),
+        pytest.param(TRINO_BROKEN, False, "OutOfMemory", "more memory", id="what is to be mended goes first"),
+        pytest.param(
+            replace(WITH_TRINO, engine="single", asks_for_trino=False), True, "Leaving", "no longer asked", id="leaving"
+        ),
+        pytest.param(
+            replace(TRINO_BROKEN, engine=None, asks_for_trino=False), False, "OutOfMemory", "more", id="a wrong spec"
+        ),
+        pytest.param(
+            replace(WITH_TRINO, suspend=True, workloads=(*GONE, *(replace(one, gone=True) for one in NODES))),
+            False,
+            "Stopped",
+            "stopped",
+            id="suspended",
+        ),
+    ],
+)
+def test_how_a_trino_of_the_operators_fares(view: View, expected: bool, reason: str, text: str) -> None:
+    found = condition(view, "TrinoReady")
+    assert (found.status, found.reason) == (expected, reason)
+    assert text in found.message
+
+
+def test_without_one_nothing_is_said_of_it() -> None:
+    assert [one for one in conditions(VIEW) if one.type == "TrinoReady"] == []
+
+
+def test_which_engine_answers_stays_known_while_the_spec_is_wrong() -> None:
+    assert status(WITH_TRINO, NOW)["query"]["engine"] == "distributed"
+    wrong = replace(VIEW, previous={"query": {"engine": "distributed"}})
+    assert status(wrong, NOW)["query"]["engine"] == "distributed"
+
+
 DECIDED = taken(Decided(), tick(decision(replace(CALM, unread_records=20_000))), told=True)
 DECIDING = replace(VIEW, decides=True, off=False, decided=DECIDED)
 STOOD = {"level": 3, "decision": {"level": {"applied": 3}}}

@@ -116,3 +116,13 @@ def test_a_pod_that_goes_or_runs_again_tells_nothing() -> None:
 )
 def test_a_roll_out_is_told_from_scaling(status: dict[str, int], expected: bool) -> None:
     assert fares((DEPLOYMENT, deployment(3, **status))).replacing is expected
+
+
+def test_a_container_that_only_prepares_is_told_of_while_it_fails() -> None:
+    def trouble(code: int) -> str:
+        prepared = {"initContainerStatuses": [{"state": {"terminated": {"exitCode": code, "message": "no catalog"}}}]}
+        found = fares((DEPLOYMENT, deployment(ready=0)), pod(**prepared)).trouble
+        assert found is not None
+        return found.reason
+
+    assert (trouble(2), trouble(0)) == ("WrongSettings", "Starting")

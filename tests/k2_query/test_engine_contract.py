@@ -140,6 +140,12 @@ class TestRows:
         assert engine.rows(NO_TABLE, ALL, Order.ASC, 5, budget()).equals(NOTHING)
 
 
+class TestCheck:
+    def test_it_is_content_with_a_snapshot_and_before_the_first(self, contract: Contract, engine: Engine) -> None:
+        engine.check(None, budget())
+        engine.check(contract.newest, budget())
+
+
 class TestKnownIds:
     def test_they_are_those_of_both(self, engine: Engine, contract: Contract) -> None:
         candidates = [*within(contract.everything, ALL)[::3], *make_records("BTCUSDT", 70_000, 40, BASE)]

@@ -22,6 +22,10 @@ def _trino(text: str) -> str:
     return f"query: {{mode: distributed, trino: {{{text}}}}}"
 
 
+def _cluster(text: str) -> str:
+    return f"query: {{mode: distributed, trinoCluster: {{{text}}}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """A document and the verdict.
@@ -329,9 +333,63 @@ CASES: Final = (
     Case("commit-records", "sink: {commitRecords: 999}", "spec.sink.commitRecords"),
     Case("compression-level", "sink: {compressionLevel: 20}", "spec.sink.compressionLevel"),
     Case("query-mode", "query: {mode: parallel}", "spec.query.mode"),
-    Case("distributed", "query: {mode: distributed, trino: {url: 'http://t:8080'}}", rule="== has(self.trino)"),
-    Case("distributed-without", "query: {mode: distributed}", "spec.query.trino", "== has(self.trino)"),
-    Case("trino-for-single", "query: {trino: {url: 'http://t:8080'}}", "spec.query.trino", "== has(self.trino)"),
+    Case("distributed", "query: {mode: distributed, trino: {url: 'http://t:8080'}}", rule="|| !has(self.trino)"),
+    Case("trino-for-single", "query: {trino: {url: 'http://t:8080'}}", "spec.query.trino", "|| !has(self.trino)"),
+    Case("distributed-alone", "query: {mode: distributed}", rule="|| !has(self.storage)"),
+    Case(
+        "trino-cluster",
+        _cluster("workers: {replicas: 3}, cacheSize: 1Gi, gracePeriodSeconds: 60, accessSecretName: a"),
+        rule="|| !has(self.trinoCluster)",
+    ),
+    Case("trino-cluster-with-defaults", _cluster("")),
+    Case(
+        "trino-cluster-for-single", "query: {trinoCluster: {}}", "spec.query.trinoCluster", "|| !has(self.trinoCluster)"
+    ),
+    Case(
+        "trino-twice",
+        "query: {mode: distributed, trino: {url: 'http://t:8080'}, trinoCluster: {}}",
+        "spec.query.trinoCluster",
+        "!has(self.trino) || !has(self.trinoCluster)",
+    ),
+    Case("trino-workers", _cluster("workers: {replicas: 0}"), "spec.query.trinoCluster.workers.replicas"),
+    Case("trino-grace", _cluster("gracePeriodSeconds: 59"), "spec.query.trinoCluster.gracePeriodSeconds"),
+    Case("trino-cache", _cluster("cacheSize: 1023Mi"), "spec.query.trinoCluster.cacheSize", "self.cacheSize"),
+    Case("trino-cache-as-number", _cluster("cacheSize: 1073741824"), rule="self.cacheSize"),
+    Case("trino-secret", _cluster("accessSecretName: A"), "spec.query.trinoCluster.accessSecretName"),
+    Case("trino-memory", _cluster("workers: {resources: {limits: {memory: 2Gi}}}"), rule="quantity('2Gi')"),
+    *(
+        Case(
+            f"trino-little-memory-of-{part}",
+            _cluster(f"{part}: {{resources: {{limits: {{memory: 2047Mi}}}}}}"),
+            f"spec.query.trinoCluster.{part}.resources.limits.memory",
+            "quantity('2Gi')",
+        )
+        for part in ("coordinator", "workers")
+    ),
+    Case(
+        "trino-cluster-over-s3",
+        f"{_STORAGE}, s3: {{{_S3}}}}}\nquery: {{mode: distributed}}",
+        rule="self.storage.catalog.uri.matches('^(https?|",
+    ),
+    Case(
+        "trino-cluster-over-a-secret-catalog",
+        "storage: {warehouse: 's3://lake/w', catalog: {uriSecret: {name: a, key: b}}, s3: {"
+        f"{_S3}}}}}\nquery: {{mode: distributed}}",
+    ),
+    Case(
+        "trino-cluster-without-s3",
+        f"{_STORAGE}}}\nquery: {{mode: distributed}}",
+        "spec.storage.s3",
+        "|| has(self.storage.s3)",
+    ),
+    Case(
+        "trino-cluster-over-sqlite",
+        f"storage: {{warehouse: 's3://lake/w', catalog: {{uri: 'sqlite:////c.db'}}, s3: {{{_S3}}}}}"
+        "\nquery: {mode: distributed}",
+        "spec.storage.catalog.uri",
+        "self.storage.catalog.uri.matches('^(https?|",
+    ),
+    Case("trino-over-sqlite", f"{_STORAGE}}}\n" + _trino("url: 'http://t:8080'"), rule="|| has(self.storage.s3)"),
     Case("trino-without-url", "query: {mode: distributed, trino: {}}", "spec.query.trino.url"),
     Case("trino-with-a-path", _trino("url: 'https://t/ui'"), "spec.query.trino.url"),
     Case("trino-with-login", _trino("url: 'https://k2:pw@t'"), "spec.query.trino.url"),

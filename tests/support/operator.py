@@ -40,6 +40,19 @@ def distributed_body() -> dict[str, Any]:
     return document
 
 
+def operated_body(**cluster: object) -> dict[str, Any]:
+    """The same pipeline with a Trino that the operator runs."""
+    document = secured_body()
+    given = {"accessSecretName": "trino-access", "tlsSecretName": "trino-tls", **cluster}
+    document["spec"]["query"] |= {"mode": "distributed", "trinoCluster": given}
+    return document
+
+
+def operated(**cluster: object) -> Effective:
+    """`operated_body`, filled in."""
+    return effective(operated_body(**cluster), operator_config())
+
+
 def distributed() -> Effective:
     """`distributed_body`, filled in."""
     return effective(distributed_body(), operator_config())

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +20,7 @@ from typing import Any, Final
 import yaml
 
 from onenode import images
+from onenode.certificates import Authority
 from onenode.node import places
 from onenode.tools import tool
 
@@ -26,6 +29,8 @@ RELEASE: Final = "k2"
 SYSTEM: Final = "k2-system"
 STORAGE_SECRET: Final = "k2-storage"  # noqa: S105  # its name
 KEYS_SECRET: Final = "k2-api-keys"  # noqa: S105  # its name
+TRINO_ACCESS_SECRET: Final = "k2-trino-access"  # noqa: S105  # its name
+TRINO_TLS_SECRET: Final = "k2-trino-tls"  # noqa: S105  # its name
 API_KEY: Final = "e2e.0123456789abcdef0123456789abcdef"
 TIMEOUT_S: Final = 180.0
 _COMMAND_TIMEOUT_S: Final = 240.0
@@ -150,8 +155,9 @@ class Site:
                     },
                 },
                 "apiKeySecret": {"name": KEYS_SECRET, "key": "keys"},
+                "trino": {"accessSecretName": TRINO_ACCESS_SECRET, "tlsSecretName": TRINO_TLS_SECRET},
             },
-            "operator": {"secretNames": [STORAGE_SECRET, KEYS_SECRET]},
+            "operator": {"secretNames": [STORAGE_SECRET, KEYS_SECRET, TRINO_ACCESS_SECRET, TRINO_TLS_SECRET]},
         }
         file = self.directory / "values.yaml"
         file.write_text(yaml.safe_dump(values))
@@ -184,6 +190,20 @@ class Site:
             _secret(name, STORAGE_SECRET, storage),
             _secret(name, KEYS_SECRET, {"keys": API_KEY}),
         )
+
+    def trino_secrets(self, name: str) -> None:
+        """Make what a pipeline's own Trino asks for: passwords, and a certificate for its name."""
+        authority = Authority(self.directory / f"pki-{name}", "ca", Path(shutil.which("openssl") or "openssl"))
+        authority.create()
+        pair = authority.sign("trino", "/CN=trino", [f"DNS:{name}-trino.{name}.svc"])
+        certificates = {
+            "tls.crt": pair.certificate.read_text(),
+            "tls.key": pair.key.read_text(),
+            "ca.crt": authority.certificate.read_text(),
+        }
+        words = {key: secrets.token_hex(24) for key in ("password", "maintenancePassword", "sharedSecret")}
+        tls = _secret(name, TRINO_TLS_SECRET, certificates) | {"type": "kubernetes.io/tls"}
+        self.apply(_secret(name, TRINO_ACCESS_SECRET, words), tls)
 
 
 def _secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:

@@ -15,10 +15,9 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +31,7 @@ from k2_cli.stack.process import ManagedProcess
 from k2_core.config import ServiceSettings
 from k2_core.errors import SetupError
 from onenode.certificates import Authority
+from onenode.java import VECTOR_MODULE, find_java
 from onenode.tools import tool
 from support.postgres import SHIBBOLETH as DATABASE_SHIBBOLETH
 from support.postgres import USER as DATABASE_USER
@@ -41,9 +41,6 @@ USER: Final = "k2"
 SHIBBOLETH: Final = "k2-trino-shibboleth"
 OUTSIDER: Final = "outsider"
 """A user who may see no catalog."""
-MINIMUM_JAVA: Final = 24
-VECTOR_MODULE: Final = "jdk.incubator.vector"
-"""Trino 476 does not start without it, and runtimes that were cut down to the usual modules lack it."""
 NEEDED_MEMORY_GB: Final = 6
 _RULES: Final = {
     "catalogs": [{"user": OUTSIDER, "allow": "none"}, {"allow": "owner"}],
@@ -287,41 +284,6 @@ def lake_properties(settings: ServiceSettings) -> dict[str, str]:
         "s3.aws-access-key": ACCESS_KEY,
         "s3.aws-secret-key": SIGNING_KEY,
     }
-
-
-def find_java() -> Path:
-    """Return a Java that can run Trino.
-
-    Raises:
-        SetupError: There is none among JAVA_HOME, PATH and /usr/lib/jvm.
-    """
-    seen = []
-    for candidate in _candidates():
-        listed = subprocess.run(
-            [str(candidate), "-XX:-UsePerfData", "--list-modules"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        ).stdout
-        major = re.search(r"^java\.base@(\d+)", listed, re.MULTILINE)
-        if major and int(major[1]) >= MINIMUM_JAVA and VECTOR_MODULE in listed:
-            return candidate
-        seen.append(f"{candidate} ({major[1] if major else 'no version'})")
-    raise SetupError(
-        f"found {', '.join(seen) or 'no Java'}, expected Java {MINIMUM_JAVA} or newer with {VECTOR_MODULE}: "
-        "install a whole JDK and let JAVA_HOME name it"
-    )
-
-
-def _candidates() -> Iterator[Path]:
-    """Return every Java of this machine once, the one that is asked for first."""
-    named = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if os.environ.get("JAVA_HOME") else []
-    on_path = [Path(found)] if (found := shutil.which("java")) else []
-    installed = sorted(Path("/usr/lib/jvm").glob("*/bin/java"), reverse=True)
-    for candidate in dict.fromkeys(path.resolve() for path in (*named, *on_path, *installed)):
-        if candidate.is_file():
-            yield candidate
 
 
 def start_or_skip(server: LocalTrino) -> None:

@@ -104,7 +104,7 @@ def _sink(inputs: Inputs) -> Manifest:
         resources=merged(SINK_RESOURCES, inputs.effective.pipeline.spec.sink.resources),
     )
     replicas = inputs.effective.pipeline.spec.sink.replicas if inputs.sinks is None else inputs.sinks
-    return _deployment(inputs, component, replicas, _one_more_first())
+    return _deployment(inputs, component, replicas, one_more_first())
 
 
 def _query(inputs: Inputs) -> Manifest:
@@ -119,11 +119,11 @@ def _query(inputs: Inputs) -> Manifest:
         linger_s=QUERY_LINGER_S,
         tmp_size=QUERY_TMP_SIZE,
     )
-    return _deployment(inputs, component, inputs.effective.pipeline.spec.query.replicas, _one_more_first())
+    return _deployment(inputs, component, inputs.effective.pipeline.spec.query.replicas, one_more_first())
 
 
-def _one_more_first() -> Manifest:
-    """A new pod is ready before an old one goes: partitions are handed over, answers go on."""
+def one_more_first() -> Manifest:
+    """Return a strategy: a new pod is ready before an old one goes: partitions are handed over, answers go on."""
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 

@@ -10,13 +10,17 @@ from typing import Any, Final
 
 from k2_core.spec import SecretKeyRef
 from k2_operator.names import METRICS_PORT, QUERY, QUERY_PORT
-from k2_operator.pipeline import Effective
+from k2_operator.pipeline import Effective, TrinoRun
 
 PIPELINE_PATH: Final = "/etc/k2/pipeline.yaml"
 CA_FOLDER: Final = "/etc/k2/kafka-ca"
 TRINO_CA_FOLDER: Final = "/etc/k2/trino-ca"
 CA_FILE: Final = "ca.crt"
 TERMINATION_PATH: Final = "/dev/termination-log"
+TRINO_TEMPLATE: Final = "/etc/k2/trino/catalog.properties"
+TRINO_TLS: Final = "/etc/k2/trino-tls"
+TRINO_FILES: Final = "/run/trino"
+"""A folder in memory, where Trino's secrets are."""
 QUERY_CACHE_BYTES: Final = 1024**3
 """Of data files of object storage, which the query service keeps in its /tmp."""
 
@@ -54,6 +58,32 @@ def query_environment(effective: Effective, uid: str) -> list[Variable]:
     return _variables(plain | _kafka(effective) | _storage(effective) | _trino(effective), secrets)
 
 
+def trino_environment(effective: Effective, run: TrinoRun) -> list[Variable]:
+    """Return the variables of a Trino node: what its files refer to."""
+    return _variables({}, dict(_object_secrets(effective)) | {"K2_TRINO_SHARED_SECRET": run.shared_secret})
+
+
+def trino_files_environment(effective: Effective, run: TrinoRun, *, coordinator: bool) -> list[Variable]:
+    """Return the variables of the program that writes a Trino node's files."""
+    storage = effective.storage
+    plain = {
+        "K2_TRINO_TEMPLATE": TRINO_TEMPLATE,
+        "K2_TRINO_FILES": TRINO_FILES,
+        "K2_TERMINATION_MESSAGE_PATH": TERMINATION_PATH,
+        "K2_CATALOG_TYPE": storage.catalog.type,
+        "K2_WAREHOUSE": storage.warehouse,
+    }
+    secrets: dict[str, SecretKeyRef] = {}
+    if storage.catalog.uri is not None:
+        plain["K2_CATALOG_URI"] = storage.catalog.uri
+    elif storage.catalog.uri_secret is not None:
+        secrets["K2_CATALOG_URI"] = storage.catalog.uri_secret
+    if coordinator:
+        plain["K2_TRINO_TLS"] = TRINO_TLS
+        secrets |= {"K2_TRINO_PASSWORD": run.password, "K2_TRINO_MAINTENANCE_PASSWORD": run.maintenance_password}
+    return _variables(plain, secrets)
+
+
 def _service(uid: str) -> dict[str, str]:
     return {
         "K2_PIPELINE_FILE": PIPELINE_PATH,
@@ -83,7 +113,7 @@ def _kafka(effective: Effective) -> dict[str, str]:
 def authorities(effective: Effective, component: str) -> dict[str, tuple[str, SecretKeyRef]]:
     """Return the CAs that a component's pods mount: by volume the folder, and where the certificates are."""
     found: dict[str, tuple[str, SecretKeyRef]] = {}
-    tls, trino = effective.kafka.tls, effective.pipeline.spec.query.trino
+    tls, trino = effective.kafka.tls, effective.engine
     if tls is not None and tls.enabled and tls.ca_secret is not None:
         found[KAFKA_CA] = (CA_FOLDER, tls.ca_secret)
     if component == QUERY and trino is not None and trino.ca_secret is not None:
@@ -126,7 +156,7 @@ def _object_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
 
 
 def _trino(effective: Effective) -> dict[str, str]:
-    trino = effective.pipeline.spec.query.trino
+    trino = effective.engine
     if trino is None:
         return {}
     found = {"K2_TRINO_URL": trino.url, "K2_TRINO_CATALOG": trino.catalog, "K2_TRINO_USER": trino.user}
@@ -136,7 +166,7 @@ def _trino(effective: Effective) -> dict[str, str]:
 
 
 def _trino_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
-    trino = effective.pipeline.spec.query.trino
+    trino = effective.engine
     if trino is not None and trino.password_secret is not None:
         yield "K2_TRINO_PASSWORD", trino.password_secret
     if trino is not None and trino.token_secret is not None:

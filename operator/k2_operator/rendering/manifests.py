@@ -15,6 +15,7 @@ from k2_operator.rendering.deployments import Inputs, deployments
 from k2_operator.rendering.network import network_policies
 from k2_operator.rendering.objects import config_map, disruption_budgets, query_service, service_accounts
 from k2_operator.rendering.pods import Manifest
+from k2_operator.rendering.trino import trino_children
 
 
 def render(inputs: Inputs) -> list[Manifest]:
@@ -27,6 +28,7 @@ def render(inputs: Inputs) -> list[Manifest]:
         *disruption_budgets(effective),
         query_service(effective),
         *deployments(inputs),
+        *([] if inputs.effective.trino is None else trino_children(inputs, inputs.effective.trino)),
     ]
     order = {kind.name: place for place, kind in enumerate(CHILD_KINDS)}
     children.sort(key=lambda child: order[child["kind"]])

@@ -35,16 +35,22 @@ def _policy(effective: Effective, name: str, component: str, source: str | None)
         "spec": {
             "podSelector": {"matchLabels": selector(pipeline, component, source)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [_tcp(QUERY_PORT if component == QUERY else METRICS_PORT)]}],
+            "ingress": [{"ports": [tcp(QUERY_PORT if component == QUERY else METRICS_PORT)]}],
             "egress": [
-                {"ports": [{"protocol": "UDP", "port": DNS_PORT}, _tcp(DNS_PORT)]},
-                {"ports": [_tcp(port) for port in sorted(egress_ports(effective, component, source))]},
+                dns_egress(),
+                {"ports": [tcp(port) for port in sorted(egress_ports(effective, component, source))]},
             ],
         },
     }
 
 
-def _tcp(port: int) -> Manifest:
+def dns_egress() -> Manifest:
+    """Return the rule that lets names be looked up."""
+    return {"ports": [{"protocol": "UDP", "port": DNS_PORT}, tcp(DNS_PORT)]}
+
+
+def tcp(port: int) -> Manifest:
+    """Return a port of a rule."""
     return {"protocol": "TCP", "port": port}
 
 
@@ -57,8 +63,8 @@ def egress_ports(effective: Effective, component: str, source: str | None) -> se
         one = effective.source(source)
         ports |= _object_ports(effective) if one.reads_files else _ports([one.stream_url, one.rest_server])
     if component in {SINK, QUERY}:
-        ports |= _storage_ports(effective)
-    if component == QUERY and (trino := effective.pipeline.spec.query.trino) is not None:
+        ports |= storage_ports(effective)
+    if component == QUERY and (trino := effective.engine) is not None:
         ports |= _ports([trino.url])
     return ports
 
@@ -69,7 +75,8 @@ def _object_ports(effective: Effective) -> set[int]:
     return _ports([(None if s3 is None else s3.endpoint) or "https://s3"])
 
 
-def _storage_ports(effective: Effective) -> set[int]:
+def storage_ports(effective: Effective) -> set[int]:
+    """Return the TCP ports of catalog and warehouse."""
     storage = effective.storage
     ports = set() if storage.s3 is None else _object_ports(effective)
     if storage.catalog.uri is None:

@@ -40,6 +40,9 @@ def pipeline_document(effective: Effective) -> dict[str, Any]:
     """Return the pipeline as services read it: without the cluster's metadata and what only the operator does."""
     pipeline = effective.pipeline
     spec = pipeline.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    # A Trino that the operator runs is read with only when it is ready, and how it runs is the operator's.
+    spec["query"] |= {"mode": "single" if effective.engine is None else "distributed"}
+    spec["query"].pop("trinoCluster", None)
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -60,18 +63,17 @@ def config_map(effective: Effective) -> Manifest:
 
 
 def service_accounts(effective: Effective) -> list[Manifest]:
-    """Return one account a component. They have no rights and no token: pods talk to no API server."""
-    return [
-        {
-            "apiVersion": SERVICE_ACCOUNT.api_version,
-            "kind": SERVICE_ACCOUNT.name,
-            "metadata": metadata(
-                effective, effective.names.account(component), labels(effective.pipeline.metadata.name, component)
-            ),
-            "automountServiceAccountToken": False,
-        }
-        for component in (INGEST, SINK, QUERY)
-    ]
+    """Return one account a component."""
+    return [service_account(effective, component) for component in (INGEST, SINK, QUERY)]
+
+
+def service_account(effective: Effective, component: str) -> Manifest:
+    """Return a component's account. It has no rights and no token: pods talk to no API server."""
+    own = labels(effective.pipeline.metadata.name, component)
+    return typed(SERVICE_ACCOUNT) | {
+        "metadata": metadata(effective, effective.names.account(component), own),
+        "automountServiceAccountToken": False,
+    }
 
 
 def workloads(effective: Effective) -> list[tuple[str, str, str | None]]:
@@ -82,23 +84,23 @@ def workloads(effective: Effective) -> list[tuple[str, str, str | None]]:
 
 
 def disruption_budgets(effective: Effective) -> list[Manifest]:
-    """Return one budget a Deployment: a drained node takes one pod at a time, and is never blocked by a lone one."""
+    """Return one budget a Deployment."""
+    return [disruption_budget(effective, *workload) for workload in workloads(effective)]
+
+
+def disruption_budget(effective: Effective, name: str, component: str, source: str | None) -> Manifest:
+    """Return a budget: a drained node takes one pod at a time, and is never blocked by a lone one."""
     pipeline = effective.pipeline.metadata.name
-    return [
-        {
-            "apiVersion": DISRUPTION_BUDGET.api_version,
-            "kind": DISRUPTION_BUDGET.name,
-            "metadata": metadata(effective, name, labels(pipeline, component, source)),
-            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(pipeline, component, source)}},
-        }
-        for name, component, source in workloads(effective)
-    ]
+    return typed(DISRUPTION_BUDGET) | {
+        "metadata": metadata(effective, name, labels(pipeline, component, source)),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(pipeline, component, source)}},
+    }
 
 
 def query_service(effective: Effective) -> Manifest:
     """Return the Service in front of the query pods."""
     pipeline = effective.pipeline.metadata.name
-    return _typed(SERVICE) | {
+    return typed(SERVICE) | {
         "metadata": metadata(effective, effective.names.query, labels(pipeline, QUERY)),
         "spec": {
             "type": "ClusterIP",
@@ -108,5 +110,6 @@ def query_service(effective: Effective) -> Manifest:
     }
 
 
-def _typed(kind: Kind) -> Manifest:
+def typed(kind: Kind) -> Manifest:
+    """Return the beginning of an object."""
     return {"apiVersion": kind.api_version, "kind": kind.name}

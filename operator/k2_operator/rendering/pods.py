@@ -74,19 +74,37 @@ def _pod(effective: Effective, config: OperatorConfig, component: Component) -> 
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": component.grace_s,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(USER),
         "containers": [_container(effective, config, component)],
         "volumes": _volumes(effective, component),
     }
     if config.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": secret} for secret in config.image_pull_secrets]
-    return pod | _spread(effective, component)
+    return pod | spread(labels(effective.pipeline.metadata.name, component.name, component.source))
+
+
+def pod_security(user: int) -> Manifest:
+    """Return what Pod Security `restricted` asks of a pod."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security(user: int) -> Manifest:
+    """Return what it asks of a container, and a root that cannot be written."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 def _container(effective: Effective, config: OperatorConfig, component: Component) -> Manifest:
@@ -101,15 +119,7 @@ def _container(effective: Effective, config: OperatorConfig, component: Componen
         "startupProbe": _probe("/livez", port_name, 2, START_SECONDS // 2),
         "livenessProbe": _probe("/livez", port_name, 2 * PROBE_SECONDS, 6),
         "readinessProbe": _probe("/readyz", port_name, PROBE_SECONDS, 2),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": container_security(USER),
         "terminationMessagePath": TERMINATION_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(effective, component),
@@ -150,9 +160,9 @@ def _volumes(effective: Effective, component: Component) -> list[Manifest]:
     return volumes
 
 
-def _spread(effective: Effective, component: Component) -> Manifest:
+def spread(own_labels: Mapping[str, str]) -> Manifest:
     """Prefer other nodes and zones, and run all the same where there is only one."""
-    chosen = {"matchLabels": labels(effective.pipeline.metadata.name, component.name, component.source)}
+    chosen = {"matchLabels": dict(own_labels)}
     term = {"weight": 100, "podAffinityTerm": {"labelSelector": chosen, "topologyKey": "kubernetes.io/hostname"}}
     return {
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}},

@@ -1,0 +1,86 @@
+"""Asks the engine again and again whether it would answer, so that `/readyz` and `/health` can say so.
+
+Called by `k2_query.runtime` for an engine of other machines. It has a thread of its own: checks of health call nothing
+remote themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from k2_core.errors import K2Error
+from k2_query.budget import Budget
+from k2_query.engine import Engine
+from k2_query.lake import LakeSnapshot
+
+EVERY_S: Final = 5.0
+TIMEOUT_S: Final = 8.0
+"""Of one question; Trino says after 5 s that it has no worker."""
+STALE_S: Final = 3 * (EVERY_S + TIMEOUT_S)
+
+_log = logging.getLogger(__name__)
+
+
+class EngineWatch:
+    """The one who asks.
+
+    Args:
+        engine: What is asked.
+        snapshot: The newest that is known.
+        every_s: Pause between two questions.
+    """
+
+    def __init__(self, engine: Engine, snapshot: Callable[[], LakeSnapshot | None], every_s: float = EVERY_S) -> None:
+        self._engine = engine
+        self._snapshot = snapshot
+        self._every_s = every_s
+        self._stopping = threading.Event()
+        self._answered = False
+        self._problem: str | None = None
+        self._asked_s = -math.inf
+        self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more; returns when the last question is over."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def ready(self) -> str | None:
+        """See `k2_core.health.Check`: content once there was an answer, however long ago.
+
+        Whoever fails afterwards gets the reason as the answer; a pod that was taken out of its Service would give none.
+        """
+        return None if self._answered else self._problem or "found no answer of the engine yet, expected one"
+
+    def check(self) -> str | None:
+        """See `k2_core.health.Check`: content while the newest question was answered."""
+        age_s = time.monotonic() - self._asked_s
+        if self._problem is None and age_s > STALE_S:
+            return f"found no answer within {STALE_S:g} s, expected one every {EVERY_S:g} s"
+        return self._problem
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._ask()
+            self._stopping.wait(self._every_s)
+
+    def _ask(self) -> None:
+        try:
+            self._engine.check(self._snapshot(), Budget(TIMEOUT_S))
+        except K2Error as error:  # policy: it is what `/health` shows, and the next question is the next try
+            if str(error) != self._problem:
+                _log.warning("engine: %s", error)
+            self._problem = str(error)
+        else:
+            self._problem, self._answered = None, True
+            self._asked_s = time.monotonic()

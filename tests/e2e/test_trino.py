@@ -1,0 +1,165 @@
+"""A Trino that the operator runs, on a real cluster: it comes and goes under load, and nodes of it are killed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from onenode.servers import Servers
+from support.feed import Feed, container
+from support.site import SYSTEM, Site
+from support.steady_load import SteadyLoad
+
+pytestmark = [pytest.mark.cluster, pytest.mark.trino, pytest.mark.timeout(3600)]
+
+SYMBOL = "BTCUSDT"
+FIRST_ID = 1_000
+SMALL = {"requests": {"cpu": "400m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+DISTRIBUTED = {
+    "mode": "distributed",
+    "trinoCluster": {
+        "coordinator": {"resources": SMALL},
+        "workers": {"replicas": 2, "resources": SMALL},
+        "cacheSize": "1Gi",
+        "gracePeriodSeconds": 60,
+    },
+}
+COMING_S = 600.0
+"""Two JVMs and more on two cores."""
+TRINO_KINDS = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets", "serviceaccounts")
+
+
+@pytest.fixture(scope="module")
+def flow(site: Site, servers: Servers) -> Feed:
+    """A pipeline that reads with DuckDB, and takes trades with ids one after the other."""
+    servers.stop(["exchange"])
+    options = ["--symbols", SYMBOL, "--rate", "50", "--first-id", f"{SYMBOL}={FIRST_ID}"]
+    servers.up(["exchange"], exchange=options)
+    site.namespace("trino")
+    site.trino_secrets("trino")
+    feed = Feed(site, "trino", (SYMBOL,))
+    feed.apply()
+    feed.wait_phase("Running")
+    site.wait(lambda: feed.ids(SYMBOL, datetime.now(UTC) - timedelta(hours=1)), "the first trades in the table")
+    return feed
+
+
+@pytest.fixture(scope="module")
+def since() -> datetime:
+    """Before the first trade of the module."""
+    return datetime.now(UTC) - timedelta(minutes=1)
+
+
+def load(flow: Feed, since: datetime) -> SteadyLoad:
+    """All trades of the table and the log together, oldest first."""
+    end = since + timedelta(hours=2)
+    return SteadyLoad(flow, "/v1/trades", {"symbol": SYMBOL, "start": _iso(since), "end": _iso(end), "limit": 5_000})
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def assert_no_answer_was_short(asked: SteadyLoad) -> None:
+    """Each answer begins with the first trade, leaves none out, and has no fewer than the one before it."""
+    longest = 0
+    for one in asked.outcomes:
+        if one.status != 200:
+            assert isinstance(one.body, dict), one
+            assert one.body["type"].startswith("urn:k2:problem:"), one
+            continue
+        ids = [int(row["trade_id"]) for row in one.body["data"]]
+        assert one.body["meta"]["complete"], one.body["meta"]
+        assert ids == list(range(FIRST_ID, FIRST_ID + len(ids))), one.asked_at
+        assert len(ids) >= longest, f"{len(ids)} rows after {longest}"
+        longest = len(ids)
+    assert longest
+
+
+def engine(flow: Feed) -> str:
+    return str(flow.status.get("query", {}).get("engine"))
+
+
+def arrived(flow: Feed) -> bool:
+    return engine(flow) == "distributed" and all(
+        flow.condition(kind).get("status") == "True" for kind in ("TrinoReady", "QueryReady")
+    )
+
+
+def health(flow: Feed) -> dict[str, Any]:
+    """What /health says, be it well or not."""
+    service = flow.site.get(flow.name, "service", f"{flow.name}-query")
+    assert service is not None
+    done = flow.site.run("curl", "--silent", "--max-time", "10", f"http://{service['spec']['clusterIP']}/health")
+    return dict(json.loads(done.stdout))
+
+
+def trino_pods(flow: Feed) -> list[dict[str, Any]]:
+    return flow.pods("trino-coordinator") + flow.pods("trino-worker")
+
+
+def test_trino_comes_under_load_and_no_request_fails(site: Site, flow: Feed, since: datetime) -> None:
+    with load(flow, since) as asked:
+        flow.apply(query=DISTRIBUTED)
+        site.wait(lambda: trino_pods(flow), "Trino's pods")
+        assert engine(flow) == "single"
+        site.kill(site.items(SYSTEM, "pods", "app.kubernetes.io/component=operator")[0])
+        site.wait(lambda: arrived(flow), "Trino to answer", COMING_S)
+        flow.wait_phase("Running")
+    assert asked.failed == []
+    assert_no_answer_was_short(asked)
+    assert health(flow)["checks"]["trino"] == "ok"
+
+
+def test_a_killed_worker_makes_no_answer_short(site: Site, flow: Feed, since: datetime) -> None:
+    with load(flow, since) as asked:
+        before = len(asked.outcomes)
+        pod = flow.pods("trino-worker")[0]
+        site.kill(pod)
+        site.wait(lambda: len(asked.outcomes) > before + 10, "answers meanwhile")
+        site.wait(lambda: all(container(one).get("ready") for one in trino_pods(flow)), "the worker", COMING_S)
+        again = len(asked.outcomes)
+        site.wait(lambda: any(one.status == 200 for one in asked.outcomes[again:]), "an answer again")
+    assert_no_answer_was_short(asked)
+
+
+def test_a_coordinator_that_is_made_anew_is_found_and_its_absence_said(site: Site, flow: Feed, since: datetime) -> None:
+    queries = flow.uids()
+    with load(flow, since) as asked:
+        pod = flow.pods("trino-coordinator")[0]["metadata"]["name"]
+        site.kubectl("delete", "pod", pod, f"--namespace={flow.name}", "--wait=false")
+        said = site.wait(lambda: (found := health(flow)["checks"]["trino"]) != "ok" and found, "/health to say it")
+        assert "Trino at https://trino-trino.trino.svc:8443" in said
+        site.wait(lambda: flow.condition("TrinoReady").get("status") == "False", "the condition")
+        site.wait(lambda: health(flow)["checks"]["trino"] == "ok", "Trino to answer", COMING_S)
+        again = len(asked.outcomes)
+        site.wait(lambda: any(one.status == 200 for one in asked.outcomes[again:]), "an answer again")
+    assert asked.failed
+    assert_no_answer_was_short(asked)
+    assert flow.uids() == queries
+    flow.wait_phase("Running")
+
+
+def test_trino_goes_under_load_and_no_request_fails(site: Site, flow: Feed, since: datetime) -> None:
+    with load(flow, since) as asked:
+        flow.apply()
+        site.wait(lambda: engine(flow) == "single", "DuckDB to be due")
+        site.wait(lambda: not trino_pods(flow), "Trino to go", COMING_S)
+        flow.wait_phase("Running")
+    assert asked.failed == []
+    assert_no_answer_was_short(asked)
+    left = [one["metadata"]["name"] for kind in TRINO_KINDS for one in site.items(flow.name, kind)]
+    assert [name for name in left if name.startswith("trino-trino")] == []
+    assert not flow.condition("TrinoReady")
+
+
+def test_a_pipeline_that_begins_with_trino_is_deleted_with_it(site: Site, flow: Feed) -> None:
+    flow.apply(query=DISTRIBUTED)
+    site.wait(lambda: arrived(flow), "Trino to answer", COMING_S)
+    site.kubectl("delete", "k2p", flow.name, f"--namespace={flow.name}", "--timeout=200s")
+    for kind in ("pods", *TRINO_KINDS[:3]):
+        names = [one["metadata"]["name"] for one in site.items(flow.name, kind)]
+        assert [name for name in names if name.startswith("trino-")] == [], kind

@@ -1,0 +1,103 @@
+"""From DuckDB to a Trino of the operator's and back, against a real API server and a real Kafka. No pods run here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from support.operated import Operated
+
+pytestmark = pytest.mark.kafka
+
+NODES = ("crypto-trino-coordinator", "crypto-trino-worker")
+USUAL = ("crypto-ingest-binance", "crypto-sink", "crypto-query")
+SECRETS = {
+    "s3": ("access", "secret"),
+    "trino-access": ("password", "maintenancePassword", "sharedSecret"),
+    "trino-tls": ("tls.crt", "tls.key", "ca.crt"),
+}
+STORAGE = {
+    "catalog": {"type": "rest", "uri": "http://catalog:8181"},
+    "warehouse": "s3://k2/lake",
+    "s3": {
+        "accessKeySecret": {"name": "s3", "key": "access"},
+        "secretKeySecret": {"name": "s3", "key": "secret"},
+    },
+}
+DISTRIBUTED = {
+    "mode": "distributed",
+    "trinoCluster": {"accessSecretName": "trino-access", "tlsSecretName": "trino-tls"},
+}
+
+
+def reads_with_trino(operated: Operated) -> bool:
+    return "K2_TRINO_URL" in json.dumps(operated.get("deployment", "crypto-query"))
+
+
+def engine(operated: Operated) -> str:
+    return str((operated.get("k2pipeline", "crypto") or {}).get("status", {}).get("query", {}).get("engine"))
+
+
+def again(operated: Operated) -> None:
+    """Kill the operator and start another, which has looked at the pipeline."""
+    operated.kill()
+    operated.start()
+    operated.wait(lambda: operated.metrics().get('k2_operator_reconciles_total{outcome="done"}', 0) > 1, "a reconcile")
+
+
+def children(operated: Operated) -> list[str]:
+    kinds = "deployment,service,configmap,serviceaccount,poddisruptionbudget,networkpolicy"
+    names = operated.kubectl("get", kinds, "-l", "k2.dev/pipeline=crypto", "-o", "name").split()
+    return [name for name in names if "trino" in name]
+
+
+def test_there_and_back_with_an_operator_that_dies_at_each_step(operated: Operated) -> None:
+    for name, keys in SECRETS.items():
+        operated.kubectl("create", "secret", "generic", name, *(f"--from-literal={key}=x" for key in keys))
+    operated.start()
+    operated.apply(storage=STORAGE)
+    operated.wait(lambda: all(operated.replicas(name) for name in USUAL), "Deployments")
+    for name in USUAL:
+        operated.fake_ready(name)
+
+    operated.apply(storage=STORAGE, query=DISTRIBUTED)
+    operated.wait(lambda: all(operated.replicas(name) for name in NODES), "Trino")
+    operated.wait(lambda: operated.condition("TrinoReady").get("status") == "False", "the condition")
+    assert len(children(operated)) == 12
+    operated.fake_ready(NODES[0])
+    again(operated)
+    assert not reads_with_trino(operated)
+    assert engine(operated) == "single"
+
+    operated.fake_ready(NODES[1])
+    operated.wait(lambda: reads_with_trino(operated), "the query service to roll")
+    again(operated)
+    assert reads_with_trino(operated)
+    operated.wait(lambda: engine(operated) == "distributed", "the status")
+    operated.fake_ready("crypto-query")
+    operated.wait(lambda: operated.phase() == "Running", "phase Running")
+
+    operated.apply(storage=STORAGE)
+    operated.wait(lambda: not reads_with_trino(operated), "the query service to roll back")
+    again(operated)
+    assert len(children(operated)) == 12
+    assert operated.condition("TrinoReady")["reason"] == "Leaving"
+    operated.fake_ready("crypto-query")
+    operated.wait(lambda: not children(operated), "Trino to go")
+    operated.wait(lambda: not operated.condition("TrinoReady"), "the condition to go")
+    assert engine(operated) == "single"
+
+
+def test_a_secret_that_is_missing_leaves_what_runs_as_it_is(operated: Operated) -> None:
+    operated.kubectl("create", "secret", "generic", "s3", "--from-literal=access=x", "--from-literal=secret=x")
+    operated.start()
+    operated.apply(storage=STORAGE)
+    operated.wait(lambda: all(operated.replicas(name) for name in USUAL), "Deployments")
+    operated.apply(storage=STORAGE, query=DISTRIBUTED)
+    found = operated.wait(
+        lambda: (one := operated.condition("SecretsReady")).get("status") == "False" and one, "the condition"
+    )
+    assert "secret trino-access: there is none" in found["message"]
+    assert all(operated.replicas(name) for name in USUAL)
+    assert operated.replicas(NODES[0]) is None
