@@ -59,6 +59,12 @@ class Effective:
         """Return the source of a name."""
         return next(source for source in self.pipeline.spec.ingestion if source.name == name)
 
+    @property
+    def maintenance_schedule(self) -> str | None:
+        """When tables are maintained, as five fields of cron in UTC; None: never. It is Trino that does it."""
+        spec = self.pipeline.spec
+        return spec.maintenance.schedule if spec.query.mode == "distributed" else None
+
     def topics(self) -> dict[TopicName, int]:
         """Return the topics that have to exist and their partitions, dead letters included."""
         wanted = self.pipeline.trades_topics()

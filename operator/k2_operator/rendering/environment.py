@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from k2_core.spec import SecretKeyRef
-from k2_operator.names import METRICS_PORT, QUERY, QUERY_PORT
+from k2_operator.names import MAINTENANCE, METRICS_PORT, QUERY, QUERY_PORT
 from k2_operator.pipeline import Effective
 
 PIPELINE_PATH: Final = "/etc/k2/pipeline.yaml"
@@ -54,6 +54,12 @@ def query_environment(effective: Effective, uid: str) -> list[Variable]:
     return _variables(plain | _kafka(effective) | _storage(effective) | _trino(effective), secrets)
 
 
+def maintenance_environment(effective: Effective, uid: str) -> list[Variable]:
+    """Return the variables of the maintenance of tables: those of storage and Trino, never Kafka's."""
+    secrets = dict(_storage_secrets(effective)) | dict(_trino_secrets(effective))
+    return _variables(_service(uid) | _storage(effective) | _trino(effective), secrets)
+
+
 def _service(uid: str) -> dict[str, str]:
     return {
         "K2_PIPELINE_FILE": PIPELINE_PATH,
@@ -84,9 +90,9 @@ def authorities(effective: Effective, component: str) -> dict[str, tuple[str, Se
     """Return the CAs that a component's pods mount: by volume the folder, and where the certificates are."""
     found: dict[str, tuple[str, SecretKeyRef]] = {}
     tls, trino = effective.kafka.tls, effective.pipeline.spec.query.trino
-    if tls is not None and tls.enabled and tls.ca_secret is not None:
+    if component != MAINTENANCE and tls is not None and tls.enabled and tls.ca_secret is not None:
         found[KAFKA_CA] = (CA_FOLDER, tls.ca_secret)
-    if component == QUERY and trino is not None and trino.ca_secret is not None:
+    if component in {QUERY, MAINTENANCE} and trino is not None and trino.ca_secret is not None:
         found[TRINO_CA] = (TRINO_CA_FOLDER, trino.ca_secret)
     return found
 

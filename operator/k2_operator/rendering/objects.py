@@ -15,6 +15,7 @@ from k2_operator.names import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     INGEST,
+    MAINTENANCE,
     QUERY,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -61,16 +62,18 @@ def config_map(effective: Effective) -> Manifest:
 
 def service_accounts(effective: Effective) -> list[Manifest]:
     """Return one account a component. They have no rights and no token: pods talk to no API server."""
+    names = effective.names
+    accounts = [(names.account(component), component) for component in (INGEST, SINK, QUERY)]
+    if effective.maintenance_schedule is not None:
+        accounts.append((names.account(MAINTENANCE), MAINTENANCE))
     return [
         {
             "apiVersion": SERVICE_ACCOUNT.api_version,
             "kind": SERVICE_ACCOUNT.name,
-            "metadata": metadata(
-                effective, effective.names.account(component), labels(effective.pipeline.metadata.name, component)
-            ),
+            "metadata": metadata(effective, name, labels(effective.pipeline.metadata.name, component)),
             "automountServiceAccountToken": False,
         }
-        for component in (INGEST, SINK, QUERY)
+        for name, component in accounts
     ]
 
 
