@@ -38,6 +38,7 @@ TESTED_ELSEWHERE: Final[Mapping[str, str]] = {
     "k2_cli/lake.py": "reads real tables only, in test_audit.py, test_tables.py and test_verdict.py",
     "k2_cli/launch.py": "starts real processes only, in integration/test_run_capture.py",
     "k2_cli/findings.py": "one read of a real table, in test_quality.py",
+    "k2_cli/maintaining.py": "opens a real catalog and a real Trino only, in test_maintain.py",
     "k2_cli/open_lake.py": "one call on a real catalog, in test_audit.py and test_tables.py",
     "k2_cli/recovery/adoption.py": "what `k2 adopt` plans, on real tables in test_adopt.py",
     "k2_cli/recovery/going_back.py": "what `k2 rollback` plans, on real tables in test_rollback.py",

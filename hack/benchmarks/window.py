@@ -144,7 +144,7 @@ def _fill(settings: QuerySettings, topic: TopicName, start: datetime) -> Table:
     writer = FileWriter(table, compression_level=3)
     count = TRADES_IN_TABLE // COMMITS
     for number in range(COMMITS):
-        rows = _rows(number * count, count, start + SPAN * number / COMMITS, SPAN / COMMITS, topic_id)
+        rows = rows_between(number * count, count, start + SPAN * number / COMMITS, SPAN / COMMITS, topic_id)
         files = [writer.write(group, f"{number}-{group.bucket}-{group.day}") for group in sort_rows(rows)]
         with table.transaction() as transaction:
             transaction.set_properties({STATE_KEY: state})
@@ -154,7 +154,7 @@ def _fill(settings: QuerySettings, topic: TopicName, start: datetime) -> Table:
     return table
 
 
-def _rows(first: int, count: int, start: datetime, span: timedelta, topic_id: str) -> pa.Table:
+def rows_between(first: int, count: int, start: datetime, span: timedelta, topic_id: str) -> pa.Table:
     """Return trades of all symbols in turn, evenly over a span."""
     draw = np.random.default_rng(first)
     numbers = np.arange(first, first + count)

@@ -5,6 +5,7 @@ Used by every module of the operator; pure, imports nothing of K2.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,7 +31,11 @@ TRINO_WORKER: Final = "trino-worker"
 TRINO_COMPONENTS: Final = (TRINO_COORDINATOR, TRINO_WORKER)
 MAINTENANCE: Final = "maintenance"
 """Of the pods that keep tables in order through Trino."""
+TRINO_MAINTAINER: Final = "k2-maintenance"
+"""Who they are to a Trino that the operator runs."""
 
+LONGEST_CRON_JOB_NAME: Final = 52
+"""Its jobs are named after it, with 11 characters more, in at most 63."""
 METRICS_PORT: Final = 9400
 QUERY_PORT: Final = 8000
 SERVICE_PORT: Final = 80
@@ -64,6 +69,7 @@ class Kind:
 
 PIPELINE: Final = Kind("k2.dev/v1alpha1", "K2Pipeline", "k2pipelines")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+CRON_JOB: Final = Kind("batch/v1", "CronJob", "cronjobs")
 SERVICE: Final = Kind("v1", "Service", "services")
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
@@ -82,6 +88,7 @@ CHILD_KINDS: Final = (
     DISRUPTION_BUDGET,
     SERVICE,
     DEPLOYMENT,
+    CRON_JOB,
 )
 """What the operator writes, in the order of writing: pods come last, when all that they mount and obey is there."""
 KINDS: Final = {kind.name: kind for kind in (*CHILD_KINDS, PIPELINE, POD, SECRET, EVENT, AUTOSCALER, SCALED_OBJECT)}
@@ -111,6 +118,16 @@ class Names:
         """The query Deployment and its Service."""
         return f"{self.pipeline}-query"
 
+    @property
+    def maintenance(self) -> str:
+        """The CronJob that maintains tables, and its account and policy; cut where it would be too long."""
+        suffix = f"-{MAINTENANCE}"
+        room = LONGEST_CRON_JOB_NAME - len(suffix)
+        if len(self.pipeline) <= room:
+            return f"{self.pipeline}{suffix}"
+        digest = hashlib.sha256(self.pipeline.encode()).hexdigest()[:8]
+        return f"{self.pipeline[: room - 9]}-{digest}{suffix}"
+
     def workload(self, component: str, source: str | None) -> str:
         """Return the name of a component's Deployment."""
         if source is not None:
@@ -134,6 +151,8 @@ class Names:
 
     def account(self, component: str) -> str:
         """Return the name of a component's ServiceAccount."""
+        if component == MAINTENANCE:
+            return self.maintenance
         return f"{self.pipeline}-{component}"
 
 

@@ -18,7 +18,7 @@ from k2_core.spec_trino import TrinoClusterSpec, unreadable
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import TopicName
 from k2_operator.config import OperatorConfig
-from k2_operator.names import TRINO_PORT, Names
+from k2_operator.names import MAINTENANCE, QUERY, TRINO_MAINTAINER, TRINO_PORT, Names
 
 TRINO_CA_KEY: Final = "ca.crt"
 
@@ -98,6 +98,22 @@ class Effective:
         return TrinoSpec(url=self.trino_url, password_secret=self.trino.password, ca_secret=self.trino.authority)
 
     @property
+    def maintainer(self) -> TrinoSpec | None:
+        """The Trino that maintains the tables, whoever runs it; None where nothing does."""
+        if self.maintenance_schedule is None or self.trino is None:
+            return self.pipeline.spec.query.trino
+        return TrinoSpec(
+            url=self.trino_url,
+            user=TRINO_MAINTAINER,
+            password_secret=self.trino.maintenance_password,
+            ca_secret=self.trino.authority,
+        )
+
+    def trino_of(self, component: str) -> TrinoSpec | None:
+        """Return the Trino that a component's pods talk to."""
+        return {QUERY: self.engine, MAINTENANCE: self.maintainer}.get(component)
+
+    @property
     def trino_url(self) -> str:
         """Where a Trino that the operator runs for it answers."""
         return f"https://{self.names.trino}.{self.namespace}.svc:{TRINO_PORT}"
@@ -125,6 +141,12 @@ class Effective:
     def source(self, name: str) -> IngestionSpec:
         """Return the source of a name."""
         return next(source for source in self.pipeline.spec.ingestion if source.name == name)
+
+    @property
+    def maintenance_schedule(self) -> str | None:
+        """When tables are maintained, as five fields of cron in UTC; None: never. It is Trino that does it."""
+        spec = self.pipeline.spec
+        return spec.maintenance.schedule if spec.query.mode == "distributed" else None
 
     def topics(self) -> dict[TopicName, int]:
         """Return the topics that have to exist and their partitions, dead letters included."""

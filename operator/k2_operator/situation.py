@@ -16,6 +16,7 @@ from k2_operator.engine import Engines, engines, seen
 from k2_operator.names import (
     COMPONENT_LABEL,
     CONFIG_MAP,
+    CRON_JOB,
     DEPLOYMENT,
     INGEST,
     MANAGED_LABEL,
@@ -27,7 +28,7 @@ from k2_operator.names import (
     TRINO_COMPONENTS,
 )
 from k2_operator.pipeline import Effective
-from k2_operator.plan import Plan, Standing
+from k2_operator.plan import Plan, Standing, Step
 from k2_operator.rendering.deployments import Inputs
 from k2_operator.rendering.manifests import render, with_replicas
 from k2_operator.rendering.objects import workloads as workload_names
@@ -145,8 +146,10 @@ def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest
         return []
     inputs = Inputs(found, config, situation.resource.uid, answer.secrets.versions, sinks_due(situation, found))
     made = [_planned(manifest, due) for manifest in render(inputs)]
+    if due.step is not Step.RUN:  # it goes with its pods: what a suspended pipeline has is not maintained
+        made = [one for one in made if one["kind"] != CRON_JOB.name]
     if frozen(situation, made):
-        made = [one for one in made if one["kind"] not in {DEPLOYMENT.name, CONFIG_MAP.name}]
+        made = [one for one in made if one["kind"] not in {DEPLOYMENT.name, CONFIG_MAP.name, CRON_JOB.name}]
     if situation.resource.deleting:  # nothing new for what is about to go
         there = {(place.kind, place.name) for place, _ in situation.children}
         made = [one for one in made if not _is_idle(one) or (one["kind"], one["metadata"]["name"]) in there]

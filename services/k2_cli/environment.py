@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from k2_cli.folder import StateFolder
-from k2_core.config import ServiceSettings
+from k2_core.config import ServiceSettings, Settings
 from k2_core.errors import SpecError
 from k2_core.spec import KafkaSpec, Pipeline, PipelineSpec, StorageSpec
 
@@ -124,8 +124,13 @@ def _secrets(base: Mapping[str, str], *names: str) -> dict[str, str]:
 
 def reader_settings(environment: Mapping[str, str]) -> ServiceSettings:
     """Return the settings that a service with this environment has, for commands that read the same tables."""
+    return settings_of(ServiceSettings, environment)
+
+
+def settings_of(kind: type[Settings], environment: Mapping[str, str]) -> Settings:
+    """Return the settings of one service that has this environment."""
     given = {name.removeprefix("K2_").lower(): value for name, value in environment.items() if name.startswith("K2_")}
-    return ServiceSettings(**{name: given[name] for name in ServiceSettings.model_fields if name in given})  # type: ignore[arg-type]
+    return kind(**{name: given[name] for name in kind.model_fields if name in given})  # type: ignore[arg-type]
 
 
 def folder_settings(pipeline: Pipeline, folder: StateFolder, kafka: str = "127.0.0.1:0") -> ServiceSettings:

@@ -26,11 +26,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow.fs import FileSelector
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from k2_core.errors import RawFileError, SetupError
+from k2_core.errors import RawFileError
+from k2_core.listing import listed
 from k2_core.state import LedgerEntry
 from k2_core.storage import storage_fault
 from k2_core.types import Offset, Partition, TopicName
@@ -182,16 +181,8 @@ class RawFiles:
             SetupError: Files are reached by something that cannot list them.
             StorageUnavailableError: The warehouse is away.
         """
-        if not isinstance(self._io, PyArrowFileIO):
-            raise SetupError(
-                f"warehouse: found {type(self._io).__name__}, expected PyArrowFileIO, which can list files"
-            )
-        scheme, netloc, path = self._io.parse_location(self._folder, self._io.properties)
-        try:
-            found = self._io.fs_by_scheme(scheme, netloc).get_file_info(FileSelector(path, allow_not_found=True))
-        except OSError as error:
-            raise storage_fault(error, self._folder, self._io.properties) from error
-        return sorted(one.base_name for one in found if created_ms(one.base_name) is not None)
+        names = (one.base_name for one in listed(self._io, self._folder))
+        return sorted(name for name in names if created_ms(name) is not None)
 
     def section(self, name: str, at: LogPartition) -> Section:
         """Return what a file holds of a partition.

@@ -223,16 +223,20 @@ def inactive_settings(pipeline: Pipeline, *, laptop: bool = False) -> tuple[str,
         pipeline: What was asked for.
         laptop: Whether there is no operator, so that what only it does has no effect either.
     """
-    return tuple(path for path in (*_INACTIVE, *(_OPERATORS if laptop else ())) if _is_set(pipeline.spec, path))
+    scheduled = pipeline.spec.query.mode == "distributed" and not laptop
+    schedule = () if scheduled else (_SCHEDULE,)
+    paths = (*_INACTIVE, *schedule, *(_OPERATORS if laptop else ()))
+    return tuple(path for path in paths if _is_set(pipeline.spec, path))
 
 
+_SCHEDULE: Final = "spec.maintenance.schedule"
+"""Of what Trino does, when the operator says so: in mode single there is none, on a laptop there is `k2 maintain`."""
 _INACTIVE: Final = (
     "spec.deletionPolicy",
     "spec.storage.retentionDays",
     "spec.redis",
     "spec.ingestion[].gapThresholdIds",
     "spec.ingestion[].silenceThresholdSeconds",
-    "spec.maintenance.schedule",
 )
 _OPERATORS: Final = (
     "spec.suspend",

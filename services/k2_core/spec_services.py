@@ -101,11 +101,11 @@ class QuerySpec(Model):
 
 
 class MaintenanceSpec(Model):
-    """Compaction, expiry of snapshots, removal of what is past retention."""
+    """Files are put together, snapshots expire, litter is removed: by Trino, in mode distributed."""
 
     schedule: str | None = Field(
         default=None,
         pattern=r"^[0-9*/,-]+( [0-9*/,-]+){4}$",
         max_length=100,
-        description="When, as five fields of cron in UTC; none: never. No effect yet.",
+        description="When, as five fields of cron in UTC; none: never. No effect yet in mode single.",
     )

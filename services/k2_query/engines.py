@@ -1,7 +1,7 @@
 """Which engine reads the snapshots: DuckDB in this process, or a Trino.
 
-Called by `k2_query.runtime`. Trino's client is imported only where it is asked for: mode `single` neither needs nor
-loads it.
+Called by `k2_query.runtime`, and for the client alone by `k2_query.maintenance`. Trino's client is imported only where
+it is asked for: mode `single` neither needs nor loads it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pyiceberg.io import load_file_io
 
@@ -20,6 +20,9 @@ from k2_query.duckdb_engine import DuckDBEngine
 from k2_query.engine import Engine
 from k2_query.files import open_files
 from k2_query.settings import QuerySettings
+
+if TYPE_CHECKING:
+    from k2_query.trino_client import TrinoClient
 
 _OWN_CATALOG: Final = "sqlite:"
 
@@ -59,6 +62,23 @@ def _duckdb(settings: QuerySettings, fetched: Callable[[int], None]) -> Engine:
 
 
 def _trino(settings: QuerySettings, namespace: str) -> Engine:
+    client = trino_client(settings, settings.query_concurrency)
+    from k2_query.trino_engine import TrinoEngine  # noqa: PLC0415  # see the module's first lines
+
+    return TrinoEngine(client, settings.trino_catalog, namespace)
+
+
+def trino_client(settings: QuerySettings, connections: int) -> TrinoClient:
+    """Return what asks the settings' Trino. It connects to nothing before the first question.
+
+    Args:
+        settings: Endpoints and secrets.
+        connections: How many are kept open.
+
+    Raises:
+        SpecError: A setting is missing, or no Trino could read this lake.
+        SetupError: Trino's client is not installed.
+    """
     if settings.trino_url is None:
         raise SpecError("K2_TRINO_URL", "none", "the address of the Trino that spec.query.mode: distributed reads with")
     if settings.catalog_uri is not None and settings.catalog_uri.get_secret_value().startswith(_OWN_CATALOG):
@@ -70,7 +90,6 @@ def _trino(settings: QuerySettings, namespace: str) -> Engine:
     if find_spec("trino") is None:
         raise SetupError("found no Python package trino, expected K2 installed with its extra `distributed`")
     from k2_query.trino_client import TrinoClient, TrinoServer  # noqa: PLC0415  # see the module's first lines
-    from k2_query.trino_engine import TrinoEngine  # noqa: PLC0415
 
     server = TrinoServer(
         url=settings.trino_url,
@@ -80,4 +99,4 @@ def _trino(settings: QuerySettings, namespace: str) -> Engine:
         token=settings.trino_token,
         ca_file=settings.trino_ca_file,
     )
-    return TrinoEngine(TrinoClient(server, connections=settings.query_concurrency), server.catalog, namespace)
+    return TrinoClient(server, connections=connections)

@@ -70,6 +70,8 @@ def _of_query(error: TrinoQueryError, url: str) -> K2Error:
         found = RetryableError(f"query: found no end in time ({said}), expected one; ask for less")
     elif _NO_SNAPSHOT.search(said):
         found = EngineUnavailableError(f"{where}: found {said}, expected the pinned one; it has expired: ask again")
+    elif name == "ICEBERG_COMMIT_ERROR":
+        found = EngineUnavailableError(f"{where}: found another commit in between ({said}), expected none; retry")
     elif name == "ICEBERG_CATALOG_ERROR" or _JDBC.search(said):
         found = CatalogUnavailableError(f"catalog: {where} found {said}, expected it to reach the pipeline's catalog")
     elif kind == "EXTERNAL":

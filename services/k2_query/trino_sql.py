@@ -42,7 +42,7 @@ class Source:
     @property
     def text(self) -> str:
         """What follows FROM. Trino takes no parameter for a version; this is a number of the catalog's."""
-        name = ".".join(_quoted(part) for part in (self.catalog, self.schema, self.table))
+        name = ".".join(quoted(part) for part in (self.catalog, self.schema, self.table))
         return f"{name} FOR VERSION AS OF BIGINT '{self.snapshot_id:d}'"
 
 
@@ -94,5 +94,6 @@ def _select(what: str, source: Source, *rest: str) -> str:
     return " ".join(["SELECT", what, "FROM", source.text, "WHERE", *filter(None, rest)])
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as an identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -24,6 +24,7 @@ from pyiceberg.table import Table
 from k2_core.errors import StateError
 from k2_core.quality import CHECKED_KEY, COLUMNS, QUALITY, Checked, findings
 from k2_core.records import TRADES
+from k2_core.rewritten import is_rewritten
 from k2_core.state import PIPELINE_KEY
 from k2_core.storage import storage_fault
 from k2_core.tables import answering, ensure_table, load_table
@@ -181,6 +182,9 @@ class Checking:
 def pending(trades: Table, checked: int, max_rows: int) -> Pending:
     """Return the files of the head that were committed after a sequence number, whole commits and the oldest first.
 
+    Files that another engine put rows together into hold none that is new. They have the sequence number of the head
+    that they were made from, and another one as files; `k2_query.maintenance` leaves alone what was not looked at.
+
     Args:
         trades: The table.
         checked: The sequence number.
@@ -193,7 +197,7 @@ def pending(trades: Table, checked: int, max_rows: int) -> Pending:
         for manifest in manifests
         if (manifest.sequence_number or 0) > checked  # of all that it lists, the greatest
         for entry in manifest.fetch_manifest_entry(trades.io, discard_deleted=True)
-        if (entry.sequence_number or 0) > checked
+        if (entry.sequence_number or 0) > checked and not is_rewritten(entry)
     ]
     files.sort(key=lambda one: (one[0], one[1].file_path))
     taken, rows = 0, 0

@@ -190,6 +190,21 @@ class TestInactive:
         )
         assert inactive_settings(parse_pipeline(FULL), laptop=True) == inactive + of_the_operator
 
+    @pytest.mark.parametrize(
+        ("query", "laptop", "expected"),
+        [
+            ({"mode": "distributed", "trino": {"url": "http://trino:8080"}}, False, ()),
+            ({"mode": "distributed", "trino": {"url": "http://trino:8080"}}, True, ("spec.maintenance.schedule",)),
+            ({}, False, ("spec.maintenance.schedule",)),
+        ],
+        ids=["distributed", "on-a-laptop", "single"],
+    )
+    def test_maintenance_wants_a_trino_and_an_operator(
+        self, query: dict[str, Any], laptop: bool, expected: tuple[str, ...]
+    ) -> None:
+        spec = SMALLEST["spec"] | {"query": query, "maintenance": {"schedule": "0 3 * * *"}}
+        assert inactive_settings(parse_pipeline(SMALLEST | {"spec": spec}), laptop=laptop) == expected
+
 
 class TestTopics:
     def test_sources_of_one_venue_share_a_topic_with_the_most_partitions(self) -> None:

@@ -126,6 +126,21 @@ class TestDrift:
         assert operated.replicas("crypto-ingest-binance") == 1
 
 
+class TestMaintenance:
+    def test_it_comes_with_a_schedule_and_goes_with_the_pods(self, operated: Operated) -> None:
+        operated.start()
+        query = {"mode": "distributed", "trino": {"url": "http://trino:8080"}}
+        operated.apply(query=query, maintenance={"schedule": "0 3 * * *"})
+        running(operated)
+        operated.wait(lambda: operated.get("cronjob", "crypto-maintenance"), "a CronJob")
+        operated.wait(lambda: quiet(operated, 2), "quiet")
+        before = operated.writes()
+        operated.wait(lambda: quiet(operated, 5), "five quiet seconds", 15)
+        assert operated.writes() == before
+        operated.kubectl("patch", "k2pipeline", "crypto", "--type=merge", "-p", '{"spec": {"suspend": true}}')
+        operated.wait(lambda: operated.get("cronjob", "crypto-maintenance") is None, "no CronJob")
+
+
 class TestConflicts:
     def test_another_manager_of_a_field_is_told_of_and_not_overruled(self, operated: Operated) -> None:
         operated.start()

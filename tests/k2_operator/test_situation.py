@@ -34,6 +34,7 @@ from k2_operator.store import Place
 from support.decided_by import CALM, config, decision, tick
 from support.operator import operator_config, plain_body
 
+MANAGED = {"app.kubernetes.io/managed-by": "k2-operator"}
 DEPLOYMENTS = ["crypto-ingest-binance", "crypto-sink", "crypto-query"]
 RUN = Plan(Step.RUN, ingest=True, sink=True, query=True)
 STOP_QUERY = Plan(Step.STOP_QUERY, ingest=False, sink=False, query=False)
@@ -159,6 +160,25 @@ class TestManifests:
         assert "Deployment" in kinds(manifests_due(away, operator_config()))
         unlocked = answered(away, secrets=Secrets({}, {"keys": "there is none"}))
         assert "Deployment" not in kinds(manifests_due(unlocked, operator_config()))
+
+
+class TestMaintenance:
+    @pytest.mark.parametrize(
+        ("one", "expected"),
+        [
+            pytest.param(situation(), True, id="running"),
+            pytest.param(situation(due=STOP_QUERY, found=resource(suspend=True)), False, id="suspended"),
+            pytest.param(answered(situation(), secrets=Secrets({}, {"keys": "none"})), False, id="a secret is missing"),
+        ],
+    )
+    def test_it_is_scheduled_while_the_pipeline_runs(self, one: Situation, expected: bool) -> None:
+        query = {"mode": "distributed", "trino": {"url": "http://trino:8080"}}
+        spec = effective(plain_body(query=query, maintenance={"schedule": "0 3 * * *"}), operator_config())
+        made = manifests_due(replace(one, effective=spec), operator_config())
+        assert ("CronJob" in kinds(made)) is expected
+        job = (Place("CronJob", "default", "crypto-maintenance"), {"metadata": {"labels": MANAGED}})
+        gone = no_longer_wanted(replace(one, effective=spec, children=[job]), made)
+        assert (job[0] in gone) is not expected
 
 
 def scaled(mode: str, there: int = 0, decided: Decided | None = None) -> Situation:

@@ -37,6 +37,7 @@ URL = "https://trino:8443"
         ("ADMINISTRATIVELY_KILLED", "USER_ERROR", EngineUnavailableError),
         ("NO_NODES_AVAILABLE", "INTERNAL_ERROR", EngineUnavailableError),
         ("REMOTE_TASK_ERROR", "INTERNAL_ERROR", EngineUnavailableError),
+        ("ICEBERG_COMMIT_ERROR", "EXTERNAL", EngineUnavailableError),
         ("ICEBERG_CATALOG_ERROR", "EXTERNAL", CatalogUnavailableError),
         ("ICEBERG_CANNOT_OPEN_SPLIT", "EXTERNAL", StorageUnavailableError),
     ],

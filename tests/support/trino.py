@@ -277,6 +277,8 @@ def lake_properties(settings: ServiceSettings) -> dict[str, str]:
         "iceberg.jdbc-catalog.connection-user": DATABASE_USER,
         "iceberg.jdbc-catalog.connection-password": DATABASE_SHIBBOLETH,
         "iceberg.jdbc-catalog.default-warehouse-dir": settings.warehouse,
+        "iceberg.expire-snapshots.min-retention": "0s",
+        "iceberg.remove-orphan-files.min-retention": "0s",
         "fs.native-s3.enabled": "true",
         "s3.endpoint": settings.s3_endpoint,
         "s3.region": settings.s3_region,

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from k2_core.spec import SecretKeyRef
-from k2_operator.names import METRICS_PORT, QUERY, QUERY_PORT
+from k2_core.spec_external import TrinoSpec
+from k2_operator.names import MAINTENANCE, METRICS_PORT, QUERY, QUERY_PORT
 from k2_operator.pipeline import Effective, TrinoRun
 
 PIPELINE_PATH: Final = "/etc/k2/pipeline.yaml"
@@ -54,8 +55,9 @@ def query_environment(effective: Effective, uid: str) -> list[Variable]:
     secrets = dict(_kafka_secrets(effective)) | dict(_storage_secrets(effective))
     if effective.api_keys is not None:
         secrets["K2_API_KEYS"] = effective.api_keys
-    secrets |= dict(_trino_secrets(effective))
-    return _variables(plain | _kafka(effective) | _storage(effective) | _trino(effective), secrets)
+    trino = effective.engine
+    secrets |= dict(_trino_secrets(trino))
+    return _variables(plain | _kafka(effective) | _storage(effective) | _trino(trino), secrets)
 
 
 def trino_environment(effective: Effective, run: TrinoRun) -> list[Variable]:
@@ -82,6 +84,13 @@ def trino_files_environment(effective: Effective, run: TrinoRun, *, coordinator:
         plain["K2_TRINO_TLS"] = TRINO_TLS
         secrets |= {"K2_TRINO_PASSWORD": run.password, "K2_TRINO_MAINTENANCE_PASSWORD": run.maintenance_password}
     return _variables(plain, secrets)
+
+
+def maintenance_environment(effective: Effective, uid: str) -> list[Variable]:
+    """Return the variables of the maintenance of tables: those of storage and Trino, never Kafka's."""
+    trino = effective.maintainer
+    secrets = dict(_storage_secrets(effective)) | dict(_trino_secrets(trino))
+    return _variables(_service(uid) | _storage(effective) | _trino(trino), secrets)
 
 
 def _service(uid: str) -> dict[str, str]:
@@ -113,10 +122,10 @@ def _kafka(effective: Effective) -> dict[str, str]:
 def authorities(effective: Effective, component: str) -> dict[str, tuple[str, SecretKeyRef]]:
     """Return the CAs that a component's pods mount: by volume the folder, and where the certificates are."""
     found: dict[str, tuple[str, SecretKeyRef]] = {}
-    tls, trino = effective.kafka.tls, effective.engine
-    if tls is not None and tls.enabled and tls.ca_secret is not None:
+    tls, trino = effective.kafka.tls, effective.trino_of(component)
+    if component != MAINTENANCE and tls is not None and tls.enabled and tls.ca_secret is not None:
         found[KAFKA_CA] = (CA_FOLDER, tls.ca_secret)
-    if component == QUERY and trino is not None and trino.ca_secret is not None:
+    if trino is not None and trino.ca_secret is not None:
         found[TRINO_CA] = (TRINO_CA_FOLDER, trino.ca_secret)
     return found
 
@@ -155,8 +164,7 @@ def _object_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
         yield "K2_S3_SECRET_KEY", s3.secret_key_secret
 
 
-def _trino(effective: Effective) -> dict[str, str]:
-    trino = effective.engine
+def _trino(trino: TrinoSpec | None) -> dict[str, str]:
     if trino is None:
         return {}
     found = {"K2_TRINO_URL": trino.url, "K2_TRINO_CATALOG": trino.catalog, "K2_TRINO_USER": trino.user}
@@ -165,8 +173,7 @@ def _trino(effective: Effective) -> dict[str, str]:
     return found
 
 
-def _trino_secrets(effective: Effective) -> Iterator[tuple[str, SecretKeyRef]]:
-    trino = effective.engine
+def _trino_secrets(trino: TrinoSpec | None) -> Iterator[tuple[str, SecretKeyRef]]:
     if trino is not None and trino.password_secret is not None:
         yield "K2_TRINO_PASSWORD", trino.password_secret
     if trino is not None and trino.token_secret is not None:

@@ -12,6 +12,7 @@ import json
 from k2_operator.names import CHILD_KINDS, PIPELINE, RENDERED_HASH
 from k2_operator.pipeline import Effective
 from k2_operator.rendering.deployments import Inputs, deployments
+from k2_operator.rendering.maintenance import maintenance_jobs
 from k2_operator.rendering.network import network_policies
 from k2_operator.rendering.objects import config_map, disruption_budgets, query_service, service_accounts
 from k2_operator.rendering.pods import Manifest
@@ -29,6 +30,7 @@ def render(inputs: Inputs) -> list[Manifest]:
         query_service(effective),
         *deployments(inputs),
         *([] if inputs.effective.trino is None else trino_children(inputs, inputs.effective.trino)),
+        *maintenance_jobs(inputs),
     ]
     order = {kind.name: place for place, kind in enumerate(CHILD_KINDS)}
     children.sort(key=lambda child: order[child["kind"]])

@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from k2_operator.names import INGEST, METRICS_PORT, NETWORK_POLICY, QUERY, QUERY_PORT, SINK, labels, selector
+from k2_operator.names import (
+    INGEST,
+    MAINTENANCE,
+    METRICS_PORT,
+    NETWORK_POLICY,
+    QUERY,
+    QUERY_PORT,
+    SINK,
+    labels,
+    selector,
+)
 from k2_operator.pipeline import Effective
 from k2_operator.rendering.objects import metadata, workloads
 from k2_operator.rendering.pods import Manifest
@@ -22,8 +32,11 @@ UNKNOWN_CATALOG_PORTS: Final = frozenset({443, 5432})
 
 
 def network_policies(effective: Effective) -> list[Manifest]:
-    """Return one policy a Deployment."""
-    return [_policy(effective, *workload) for workload in workloads(effective)]
+    """Return one policy a Deployment, and one for the maintenance of tables."""
+    found = [_policy(effective, *workload) for workload in workloads(effective)]
+    if effective.maintenance_schedule is not None:
+        found.append(_policy(effective, effective.names.maintenance, MAINTENANCE, None))
+    return found
 
 
 def _policy(effective: Effective, name: str, component: str, source: str | None) -> Manifest:
@@ -35,13 +48,17 @@ def _policy(effective: Effective, name: str, component: str, source: str | None)
         "spec": {
             "podSelector": {"matchLabels": selector(pipeline, component, source)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [tcp(QUERY_PORT if component == QUERY else METRICS_PORT)]}],
+            "ingress": [{"ports": [tcp(port)]} for port in _answers_on(component)],
             "egress": [
                 dns_egress(),
                 {"ports": [tcp(port) for port in sorted(egress_ports(effective, component, source))]},
             ],
         },
     }
+
+
+def _answers_on(component: str) -> list[int]:
+    return {QUERY: [QUERY_PORT], MAINTENANCE: []}.get(component, [METRICS_PORT])
 
 
 def dns_egress() -> Manifest:
@@ -56,17 +73,21 @@ def tcp(port: int) -> Manifest:
 
 def egress_ports(effective: Effective, component: str, source: str | None) -> set[int]:
     """Return the TCP ports that a component has to reach."""
-    kafka = effective.kafka
-    ports = {int(server.rpartition(":")[2]) for server in kafka.bootstrap_servers.split(",")}
-    ports |= _ports([kafka.schema_registry_url])
+    ports = set() if component == MAINTENANCE else _kafka_ports(effective)
     if component == INGEST and source is not None:
         one = effective.source(source)
         ports |= _object_ports(effective) if one.reads_files else _ports([one.stream_url, one.rest_server])
-    if component in {SINK, QUERY}:
+    if component in {SINK, QUERY, MAINTENANCE}:
         ports |= storage_ports(effective)
-    if component == QUERY and (trino := effective.engine) is not None:
+    if (trino := effective.trino_of(component)) is not None:
         ports |= _ports([trino.url])
     return ports
+
+
+def _kafka_ports(effective: Effective) -> set[int]:
+    kafka = effective.kafka
+    ports = {int(server.rpartition(":")[2]) for server in kafka.bootstrap_servers.split(",")}
+    return ports | _ports([kafka.schema_registry_url])
 
 
 def _object_ports(effective: Effective) -> set[int]:

@@ -15,6 +15,7 @@ from k2_operator.names import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     INGEST,
+    MAINTENANCE,
     QUERY,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -64,7 +65,8 @@ def config_map(effective: Effective) -> Manifest:
 
 def service_accounts(effective: Effective) -> list[Manifest]:
     """Return one account a component."""
-    return [service_account(effective, component) for component in (INGEST, SINK, QUERY)]
+    scheduled = [] if effective.maintenance_schedule is None else [MAINTENANCE]
+    return [service_account(effective, component) for component in (INGEST, SINK, QUERY, *scheduled)]
 
 
 def service_account(effective: Effective, component: str) -> Manifest:

@@ -1,6 +1,6 @@
 """A pod template that Pod Security `restricted` admits: one container, no rights, no writable root, probes, limits.
 
-Called by `deployments`. Pure.
+Called by `deployments` and `maintenance`. Pure.
 """
 
 from __future__ import annotations
@@ -30,30 +30,32 @@ class Component:
     """What differs between the components' pods.
 
     Args:
-        name: `ingest`, `sink` or `query`.
+        name: `ingest`, `sink`, `query` or `maintenance`.
         source: Of an ingest, else None.
         image: With its tag.
-        port: Where it answers probes, and the port's name.
+        port: Where it answers probes, and the port's name; None for what runs to its end and answers nobody.
         grace_s: What it may take to drain after SIGTERM; above the service's own time-out.
         environment: Its variables.
         resources: Requests and limits.
         linger_s: Sleep before SIGTERM, so that load balancers stop sending first; 0 for none.
         tmp_size: Of /tmp, as a Kubernetes quantity. The kubelet evicts a pod that writes more.
+        command: Instead of the image's own; empty for that.
     """
 
     name: str
     source: str | None
     image: str
-    port: tuple[str, int]
+    port: tuple[str, int] | None
     grace_s: int
     environment: list[Variable]
     resources: Mapping[str, Mapping[str, str]]
     linger_s: int = 0
     tmp_size: str = TMP_SIZE
+    command: tuple[str, ...] = ()
 
 
 def pod_template(effective: Effective, config: OperatorConfig, component: Component, config_hash: str) -> Manifest:
-    """Return the template of a Deployment's pods."""
+    """Return the template of a Deployment's or a Job's pods."""
     name = effective.pipeline.metadata.name
     return {
         "metadata": {
@@ -80,6 +82,8 @@ def _pod(effective: Effective, config: OperatorConfig, component: Component) -> 
     }
     if config.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": secret} for secret in config.image_pull_secrets]
+    if component.port is None:
+        return pod | {"restartPolicy": "Never"}
     return pod | spread(labels(effective.pipeline.metadata.name, component.name, component.source))
 
 
@@ -108,25 +112,42 @@ def container_security(user: int) -> Manifest:
 
 
 def _container(effective: Effective, config: OperatorConfig, component: Component) -> Manifest:
-    port_name, port = component.port
     container: Manifest = {
         "name": component.name,
         "image": component.image,
         "imagePullPolicy": config.image_pull_policy,
         "env": component.environment,
-        "ports": [{"name": port_name, "containerPort": port, "protocol": "TCP"}],
+        **_ports(component),
         "resources": {part: dict(amounts) for part, amounts in component.resources.items()},
-        "startupProbe": _probe("/livez", port_name, 2, START_SECONDS // 2),
-        "livenessProbe": _probe("/livez", port_name, 2 * PROBE_SECONDS, 6),
-        "readinessProbe": _probe("/readyz", port_name, PROBE_SECONDS, 2),
+        **_probes(component),
         "securityContext": container_security(USER),
         "terminationMessagePath": TERMINATION_PATH,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(effective, component),
     }
+    if component.command:
+        container["command"] = list(component.command)
     if component.linger_s:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": component.linger_s}}}
     return container
+
+
+def _ports(component: Component) -> Manifest:
+    if component.port is None:
+        return {}
+    name, port = component.port
+    return {"ports": [{"name": name, "containerPort": port, "protocol": "TCP"}]}
+
+
+def _probes(component: Component) -> Manifest:
+    if component.port is None:
+        return {}
+    name, _ = component.port
+    return {
+        "startupProbe": _probe("/livez", name, 2, START_SECONDS // 2),
+        "livenessProbe": _probe("/livez", name, 2 * PROBE_SECONDS, 6),
+        "readinessProbe": _probe("/readyz", name, PROBE_SECONDS, 2),
+    }
 
 
 def _probe(path: str, port: str, period_s: int, failures: int) -> Manifest:

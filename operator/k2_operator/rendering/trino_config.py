@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from k2_core.quantity import quantity_value
-from k2_operator.names import TRINO_COORDINATOR, TRINO_PORT
+from k2_operator.names import TRINO_COORDINATOR, TRINO_MAINTAINER, TRINO_PORT
 from k2_operator.pipeline import Effective, TrinoRun
 from k2_operator.rendering.environment import TRINO_FILES
 from k2_operator.rendering.trino_memory import MIB, divided
@@ -21,7 +21,6 @@ DATA: Final = "/data/trino"
 CACHE: Final = "/var/cache/trino"
 CATALOG: Final = "k2"
 READER: Final = "k2"
-MAINTAINER: Final = "k2-maintenance"
 DRAINER: Final = "k2-drain"
 """Who tells a worker to end. Only a worker takes somebody's word for this name, and only Trino's pods reach one."""
 COORDINATOR_CACHE_MIB: Final = 256
@@ -171,15 +170,15 @@ def rules(effective: Effective) -> dict[str, Any]:
     return {
         "catalogs": [
             {"user": READER, "catalog": CATALOG, "allow": "read-only"},
-            {"user": MAINTAINER, "catalog": CATALOG, "allow": "all"},
+            {"user": TRINO_MAINTAINER, "catalog": CATALOG, "allow": "all"},
         ],
         "schemas": [{"owner": False}],
         "tables": [
             {"user": READER, **tables, "privileges": ["SELECT"]},
-            {"user": MAINTAINER, **tables, "privileges": changes},
+            {"user": TRINO_MAINTAINER, **tables, "privileges": changes},
         ],
         "procedures": [{"privileges": []}],
-        "queries": [{"user": f"{READER}|{MAINTAINER}", "allow": ["execute"]}],
+        "queries": [{"user": f"{READER}|{TRINO_MAINTAINER}", "allow": ["execute"]}],
         "system_information": [{"user": DRAINER, "allow": ["read", "write"]}],
     }
 

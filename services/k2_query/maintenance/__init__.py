@@ -1,0 +1,1 @@
+"""The maintenance of tables through Trino: files are put together, snapshots expire, litter is removed."""
