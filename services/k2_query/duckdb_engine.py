@@ -54,7 +54,7 @@ class DuckDBEngine:
             self._cursors.put(self._connection.cursor())
         self._spans: dict[str, list[SymbolSpan]] = {}
 
-    def check(self, lake: LakeSnapshot | None, budget: Budget) -> None:
+    def check(self, lake: LakeSnapshot, budget: Budget) -> None:
         """See `Engine.check`: it is in this process."""
 
     def close(self) -> None:

@@ -65,13 +65,8 @@ class Engine(Protocol):
     def symbols(self, lake: LakeSnapshot, budget: Budget) -> list[SymbolSpan]:
         """Return the symbols of the snapshot, each once."""
 
-    def check(self, lake: LakeSnapshot | None, budget: Budget) -> None:
-        """Return if a question would be answered now; else raise what it would.
-
-        Args:
-            lake: The snapshot that questions would be about; None before the first is known.
-            budget: Of the check.
-        """
+    def check(self, lake: LakeSnapshot, budget: Budget) -> None:
+        """Return if a question about a snapshot would be answered now; else raise what it would."""
 
     def close(self) -> None:
         """Give everything back."""

@@ -22,6 +22,7 @@ EVERY_S: Final = 5.0
 TIMEOUT_S: Final = 8.0
 """Of one question; Trino says after 5 s that it has no worker."""
 STALE_S: Final = 3 * (EVERY_S + TIMEOUT_S)
+_SOON_S: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class EngineWatch:
 
     Args:
         engine: What is asked.
-        snapshot: The newest that is known.
+        snapshot: The newest that is known; nothing is asked before there is one.
         every_s: Pause between two questions.
     """
 
@@ -71,12 +72,14 @@ class EngineWatch:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._ask()
-            self._stopping.wait(self._every_s)
+            lake = self._snapshot()
+            if lake is not None:
+                self._ask(lake)
+            self._stopping.wait(_SOON_S if lake is None else self._every_s)
 
-    def _ask(self) -> None:
+    def _ask(self, lake: LakeSnapshot) -> None:
         try:
-            self._engine.check(self._snapshot(), Budget(TIMEOUT_S))
+            self._engine.check(lake, Budget(TIMEOUT_S))
         except K2Error as error:  # policy: it is what `/health` shows, and the next question is the next try
             if str(error) != self._problem:
                 _log.warning("engine: %s", error)

@@ -55,9 +55,9 @@ class TrinoEngine:
         """Close the connections; running queries end with their budgets."""
         self._client.close()
 
-    def check(self, lake: LakeSnapshot | None, budget: Budget) -> None:
-        """See `Engine.check`. It takes a worker and, where there is a snapshot, the right to read it; and no file."""
-        text = trino_sql.nothing(None if lake is None or lake.id is None else self._source(lake))
+    def check(self, lake: LakeSnapshot, budget: Budget) -> None:
+        """See `Engine.check`. It takes a worker, which reads a file of the snapshot if there is one."""
+        text = trino_sql.any_row(None if lake.id is None else self._source(lake))
         for _ in self._client.ask(text, [], budget):
             pass
 

@@ -46,9 +46,9 @@ class Source:
         return f"{name} FOR VERSION AS OF BIGINT '{self.snapshot_id:d}'"
 
 
-def nothing(source: Source | None) -> str:
-    """Return a question that has no rows for an answer, about a snapshot if there is one; without parameters."""
-    return "SELECT 1 WHERE false" if source is None else _select("1", source, "false")
+def any_row(source: Source | None) -> str:
+    """Return a question for any one row of a snapshot, or for nothing where there is none; without parameters."""
+    return "SELECT 1" if source is None else _select("message_id", source, "true", "LIMIT 1")
 
 
 def window_rows(source: Source, columns: Sequence[str], order: Order) -> str:

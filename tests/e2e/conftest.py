@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
     try:
-        cluster.give_images(directory, images.TARGETS, images.BASE)
+        cluster.give_images(directory, images.possible(), images.BASE)
         reached = Servers(started).up(list(PORTS))
         made = Site(directory, NAME, Path(started.kubeconfig), tuple(started.enter), reached)
         made.install()

@@ -26,7 +26,7 @@ from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
-from support.api import Api, serve, wait_healthy, wait_until
+from support.api import Api, serve, wait_healthy, wait_healthy_but, wait_until
 from support.lake import environment_settings
 from support.postgres import LocalPostgres
 from support.query import BASE, Record, World, event_time, make_records
@@ -97,6 +97,8 @@ def stage(
 def api(stage: Stage) -> Iterator[Api]:
     with serve(stage.settings, stage.pipeline) as running:
         wait_healthy(running)
+        assert running.client.get("/health").json()["checks"]["trino"] == "ok"
+        assert running.client.get("/readyz").status_code == 200
         yield running
 
 
@@ -165,11 +167,13 @@ def test_an_older_snapshot(api: Api, stage: Stage) -> None:
 )
 def test_what_keeps_trino_from_answering_is_in_the_problem(stage: Stage, changes: dict[str, Any], words: str) -> None:
     with serve(stage.change(**changes), stage.pipeline) as broken:
-        wait_healthy(broken)
+        wait_until(lambda: words in broken.client.get("/health").json()["checks"]["trino"], "health to say it")
+        document = wait_healthy_but(broken, "trino")
+        assert words in broken.client.get("/readyz").json()["checks"]["trino"]
         problem = broken.get("/v1/trades", 503, symbol="BTCUSDT", start=START, end=END)
     assert words in problem["detail"]
     assert problem["type"] in {"urn:k2:problem:refused", "urn:k2:problem:unavailable"}
-    assert "guessed" not in str(problem)
+    assert "guessed" not in str(problem) + str(document)
 
 
 def test_k2_up_answers_through_a_trino(

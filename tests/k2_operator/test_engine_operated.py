@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -10,8 +11,8 @@ from support.operated import Operated
 
 pytestmark = pytest.mark.kafka
 
-NODES = ("crypto-trino-coordinator", "crypto-trino-worker")
-USUAL = ("crypto-ingest-binance", "crypto-sink", "crypto-query")
+NODES = ("trino-coordinator", "trino-worker")
+USUAL = ("ingest", "sink", "query")
 SECRETS = {
     "s3": ("access", "secret"),
     "trino-access": ("password", "maintenancePassword", "sharedSecret"),
@@ -39,6 +40,21 @@ def engine(operated: Operated) -> str:
     return str((operated.get("k2pipeline", "crypto") or {}).get("status", {}).get("query", {}).get("engine"))
 
 
+def ready(operated: Operated, component: str) -> bool:
+    body = operated.get("deployment", f"crypto-{component}") or {}
+    return bool(body.get("status", {}).get("readyReplicas"))
+
+
+def tended(operated: Operated, condition: Callable[[], bool], what: str, *components: str) -> None:
+    """Wait for a condition while pods of these components become ready, and of no other."""
+
+    def reached() -> bool:
+        operated.tend(*components)
+        return condition()
+
+    operated.wait(reached, what)
+
+
 def again(operated: Operated) -> None:
     """Kill the operator and start another, which has looked at the pipeline."""
     operated.kill()
@@ -57,34 +73,28 @@ def test_there_and_back_with_an_operator_that_dies_at_each_step(operated: Operat
         operated.kubectl("create", "secret", "generic", name, *(f"--from-literal={key}=x" for key in keys))
     operated.start()
     operated.apply(storage=STORAGE)
-    operated.wait(lambda: all(operated.replicas(name) for name in USUAL), "Deployments")
-    for name in USUAL:
-        operated.fake_ready(name)
+    tended(operated, lambda: operated.phase() == "Running", "phase Running", *USUAL)
 
     operated.apply(storage=STORAGE, query=DISTRIBUTED)
-    operated.wait(lambda: all(operated.replicas(name) for name in NODES), "Trino")
     operated.wait(lambda: operated.condition("TrinoReady").get("status") == "False", "the condition")
     assert len(children(operated)) == 12
-    operated.fake_ready(NODES[0])
+    tended(operated, lambda: ready(operated, "trino-coordinator"), "a coordinator", *USUAL, "trino-coordinator")
     again(operated)
     assert not reads_with_trino(operated)
     assert engine(operated) == "single"
 
-    operated.fake_ready(NODES[1])
-    operated.wait(lambda: reads_with_trino(operated), "the query service to roll")
+    tended(operated, lambda: reads_with_trino(operated), "the query service to roll", *NODES)
     again(operated)
     assert reads_with_trino(operated)
-    operated.wait(lambda: engine(operated) == "distributed", "the status")
-    operated.fake_ready("crypto-query")
-    operated.wait(lambda: operated.phase() == "Running", "phase Running")
+    assert engine(operated) == "distributed"
+    tended(operated, lambda: operated.phase() == "Running", "phase Running", *USUAL, *NODES)
 
     operated.apply(storage=STORAGE)
     operated.wait(lambda: not reads_with_trino(operated), "the query service to roll back")
     again(operated)
     assert len(children(operated)) == 12
     assert operated.condition("TrinoReady")["reason"] == "Leaving"
-    operated.fake_ready("crypto-query")
-    operated.wait(lambda: not children(operated), "Trino to go")
+    tended(operated, lambda: not children(operated), "Trino to go", *USUAL)
     operated.wait(lambda: not operated.condition("TrinoReady"), "the condition to go")
     assert engine(operated) == "single"
 
@@ -93,11 +103,11 @@ def test_a_secret_that_is_missing_leaves_what_runs_as_it_is(operated: Operated) 
     operated.kubectl("create", "secret", "generic", "s3", "--from-literal=access=x", "--from-literal=secret=x")
     operated.start()
     operated.apply(storage=STORAGE)
-    operated.wait(lambda: all(operated.replicas(name) for name in USUAL), "Deployments")
+    operated.wait(lambda: operated.replicas("crypto-query"), "Deployments")
     operated.apply(storage=STORAGE, query=DISTRIBUTED)
     found = operated.wait(
         lambda: (one := operated.condition("SecretsReady")).get("status") == "False" and one, "the condition"
     )
     assert "secret trino-access: there is none" in found["message"]
-    assert all(operated.replicas(name) for name in USUAL)
-    assert operated.replicas(NODES[0]) is None
+    assert operated.replicas("crypto-query") == 1
+    assert operated.replicas("crypto-trino-coordinator") is None

@@ -141,8 +141,8 @@ class TestRows:
 
 
 class TestCheck:
-    def test_it_is_content_with_a_snapshot_and_before_the_first(self, contract: Contract, engine: Engine) -> None:
-        engine.check(None, budget())
+    def test_it_is_content_with_a_table_and_without(self, contract: Contract, engine: Engine) -> None:
+        engine.check(NO_TABLE, budget())
         engine.check(contract.newest, budget())
 
 

@@ -10,6 +10,7 @@ import pytest
 from k2_cli.stack.ports import find_free
 from k2_query.engine import Engine
 from k2_query.engine_watch import EngineWatch
+from k2_query.lake import NO_TABLE
 from k2_query.trino_client import TrinoClient, TrinoServer
 from k2_query.trino_engine import TrinoEngine
 from support.trino import LocalTrino
@@ -23,7 +24,7 @@ def engine(url: str) -> Engine:
 
 @contextmanager
 def watched(one: Engine) -> Iterator[EngineWatch]:
-    watch = EngineWatch(one, lambda: None, QUICKLY_S)
+    watch = EngineWatch(one, lambda: NO_TABLE, QUICKLY_S)
     watch.start()
     try:
         yield watch
@@ -40,7 +41,7 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def test_before_the_first_answer_there_is_none() -> None:
-    watch = EngineWatch(engine("http://127.0.0.1:1"), lambda: None)
+    watch = EngineWatch(engine("http://127.0.0.1:1"), lambda: NO_TABLE)
     assert watch.ready() == "found no answer of the engine yet, expected one"
     assert (watch.check() or "").startswith("found no answer within")
     watch.stop()

@@ -17,10 +17,11 @@ SOURCE = Source("lake", "market", "trades", 3447572670586531495)
         (trino_sql.known_ids(SOURCE, with_sequence=False), 4),
         (trino_sql.known_ids(SOURCE, with_sequence=True), 6),
         (trino_sql.daily(SOURCE), 3 + len(trino_sql.OFF_MARKET)),
+        (trino_sql.any_row(SOURCE), 0),
         (trino_sql.symbols(SOURCE, 0), 0),
         (trino_sql.symbols(SOURCE, 3), 3),
     ],
-    ids=["asc", "desc", "ids", "ids-by-sequence", "daily", "symbols", "symbols-of-files"],
+    ids=["asc", "desc", "ids", "ids-by-sequence", "daily", "any row", "symbols", "symbols-of-files"],
 )
 def test_every_value_is_a_parameter_but_the_snapshot_s_number(text: str, parameters: int) -> None:
     assert text.count("?") == parameters

@@ -85,6 +85,18 @@ def wait_healthy(api: Api) -> None:
     wait_until(healthy, "a healthy service")
 
 
+def wait_healthy_but(api: Api, check: str) -> dict[str, Any]:
+    """Waits until all is well but one check, and returns what `/health` says."""
+
+    def others() -> bool:
+        document = api.client.get("/health").json()
+        return {name for name, said in document["checks"].items() if said != "ok"} == {check}
+
+    wait_until(others, f"all well but {check}")
+    found: dict[str, Any] = api.client.get("/health").json()
+    return found
+
+
 def wait_snapshot(api: Api, snapshot_id: int) -> None:
     """Waits until a snapshot is the pinned one."""
 

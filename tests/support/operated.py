@@ -198,14 +198,13 @@ class Operated:
             time.sleep(0.1)
         return found
 
-    def fake_ready(self, name: str) -> None:
-        """Say of a Deployment what a cluster with nodes would say once its pods are ready."""
-        body = self.get("deployment", name)
-        assert body is not None
-        wanted = body["spec"]["replicas"]
-        figures = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), wanted)
-        status = {"status": {**figures, "observedGeneration": body["metadata"]["generation"]}}
-        self.patch("deployment", name, status, "--subresource=status")
+    def tend(self, *components: str) -> None:
+        """Say of the pods of components what a kubelet would say once they are ready; there is none here."""
+        chosen = f"app.kubernetes.io/component in ({','.join(components)})"
+        ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        for pod in json.loads(self.kubectl("get", "pods", "-l", chosen, "-o", "json"))["items"]:
+            if pod["status"].get("phase") != "Running":
+                self.patch("pod", pod["metadata"]["name"], ready, "--subresource=status")
 
     # Kafka.
 

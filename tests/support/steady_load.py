@@ -83,4 +83,4 @@ class SteadyLoad:
             except ValueError:
                 body = text
             self.outcomes.append(Outcome(int(status or 0), body, asked_at))
-            time.sleep(0.2)
+            time.sleep(0.1)
