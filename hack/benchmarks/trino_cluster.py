@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,17 +22,33 @@ _START_TIMEOUT_S: Final = 240.0
 _ANSWER_TIMEOUT_S: Final = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cluster:
     """What runs.
 
     Args:
+        directory: Where everything of it lies.
         url: Of the coordinator, which does no work of its own.
-        workers: The others.
+        processes: The coordinator and then its workers.
     """
 
+    directory: Path
     url: str
-    workers: Sequence[ManagedProcess]
+    processes: list[ManagedProcess] = field(default_factory=list)
+    _shared: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+
+    @property
+    def workers(self) -> list[ManagedProcess]:
+        """Those that work."""
+        return self.processes[1:]
+
+    def add(self) -> None:
+        """Start one more process; the first is the coordinator."""
+        number = len(self.processes)
+        own = int(self.url.rpartition(":")[2])
+        port = own if number == 0 else ports.find_free(f"bench trino {number}", avoid=frozenset({own}))
+        where = self.directory / f"trino-{number}"
+        self.processes.append(_start(where, self.url, port, self._shared, coordinator=number == 0))
 
     def query(self, text: str) -> list[list[Any]]:
         """Return the rows of a statement."""
@@ -53,24 +69,20 @@ class Cluster:
 
 
 @contextmanager
-def started(directory: Path, workers: int) -> Iterator[Cluster]:
-    """Start all at once and return when the coordinator answers; all end with the block.
+def started(directory: Path) -> Iterator[Cluster]:
+    """Start a coordinator and a worker; return when the coordinator answers. All that was started ends with the block.
 
     Raises:
         SetupError: Java or the download is missing, or it did not start.
     """
-    port, shared = ports.find_free("bench trino"), secrets.token_hex(32)
-    url = f"http://{ports.LOOPBACK}:{port}"
-    taken, running = {port}, []
+    cluster = Cluster(directory, f"http://{ports.LOOPBACK}:{ports.find_free('bench trino')}")
     try:
-        for number in range(workers + 1):
-            own = port if number == 0 else ports.find_free(f"bench trino {number}", avoid=frozenset(taken))
-            taken.add(own)
-            running.append(_start(directory / f"trino-{number}", url, own, shared, coordinator=number == 0))
-        running[0].wait_ready(lambda: _answers(url), timeout_s=_START_TIMEOUT_S)
-        yield Cluster(url, running[1:])
+        cluster.add()
+        cluster.add()
+        cluster.processes[0].wait_ready(lambda: _answers(cluster.url), timeout_s=_START_TIMEOUT_S)
+        yield cluster
     finally:
-        for process in reversed(running):
+        for process in reversed(cluster.processes):
             process.stop()
 
 
