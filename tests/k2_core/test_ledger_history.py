@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -246,3 +249,20 @@ class TestTold:
     def test_what_is_none_of_ours_is_refused(self, text: str) -> None:
         with pytest.raises(StateError, match=r"k2.told: found .*, expected format 1 with table, sequence_number"):
             Told.of({TOLD_KEY: text})
+
+
+def test_the_sql_of_the_documentation_gives_the_open_ledger() -> None:
+    """As an engine runs it, on a history in which entries grew, shrank and went."""
+    last = state(entry(20, 30, 3), entry(0, 10, 4, partition=1, symbols=("C",)))
+    rows, _ = told(commits(state(entry(0, 10, 4)), state(entry(0, 30, 9)), state(entry(20, 30, 3)), last))
+    document = (Path(__file__).parents[2] / "docs/tables.md").read_text()
+    open_now, by_event = re.findall(r"```sql\n(SELECT[^`]*market\.ledger[^`]*)```", document)
+    with duckdb.connect() as connection:
+        connection.register("told", rows)
+        connection.execute("CREATE SCHEMA market; CREATE TABLE market.ledger AS SELECT * FROM told")
+        assert connection.execute(open_now).fetchall() == [
+            (one.topic, one.partition, one.start, one.end, list(one.symbols), one.level, one.records)
+            for one in last.open_ledger
+        ]
+        found = [(event, records) for event, records, *_ in connection.execute(by_event).fetchall()]
+    assert found == [("deferred", 8), ("extended", 5), ("paid", -6)]
