@@ -17,7 +17,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from k2_core.errors import StateError, StorageUnavailableError
-from k2_core.records import TRADES
+from k2_core.records import TRADES, TableForm
 from k2_core.state import STATE_KEY, CommitState
 from k2_core.tables import load_table
 
@@ -30,13 +30,13 @@ class Lake:
     snapshot: Snapshot | None
 
     @classmethod
-    def open(cls, catalog: Catalog, namespace: str) -> Lake | None:
-        """Return the trades table of a namespace at its head, or None if there is none.
+    def open(cls, catalog: Catalog, namespace: str, form: TableForm = TRADES) -> Lake | None:
+        """Return a table of a namespace at its head, or None if there is none.
 
         Raises:
             CatalogUnavailableError: The catalog does not answer.
         """
-        table = load_table(catalog, namespace, TRADES)
+        table = load_table(catalog, namespace, form)
         return None if table is None else cls(table, table.current_snapshot())
 
     def state(self) -> CommitState | None:

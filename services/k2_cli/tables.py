@@ -23,11 +23,10 @@ def tables(
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show each table's rows, files, bytes, partitions and snapshots."""
-    from k2_cli.open_lake import open_lake  # noqa: PLC0415  # imports table formats, which take seconds
+    from k2_cli.open_lake import open_lakes  # noqa: PLC0415  # imports table formats, which take seconds
 
     folder = StateFolder(directory)
-    lake = open_lake(folder)
-    found = [] if lake is None else [describe(lake)]
+    found = [describe(lake) for lake in open_lakes(folder)]
     used = disk.used_bytes(folder.root)
     if json_output:
         output.print_json({"tables": found, "disk_bytes": used})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import resources
 from typing import Any, ClassVar, Final, Protocol
@@ -17,9 +18,11 @@ from typing import Any, ClassVar, Final, Protocol
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
+    BinaryType,
     DecimalType,
     IcebergType,
     IntegerType,
+    ListType,
     LongType,
     MapType,
     NestedField,
@@ -30,6 +33,8 @@ from pyiceberg.types import (
 from k2_core.errors import SchemaError
 
 UTC_MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
+_YEAR_10000_MS: Final = 253_402_300_800_000
+TEXTS: Final = pa.list_(pa.field("element", pa.string(), nullable=False))
 
 TABLE_COLUMNS: Final[tuple[tuple[str, pa.DataType, str], ...]] = (
     ("event_time", UTC_MICROSECONDS, "exchange_timestamp, or receive_timestamp where there is none; never null"),
@@ -94,6 +99,15 @@ class RecordType:
 TRADES: Final = RecordType("trades", "trade_v2.avsc", 1_000_001)
 QUOTES: Final = RecordType("quotes", "quote_v2.avsc", 1_000_002)
 RECORD_TYPES: Final[Mapping[str, RecordType]] = {kind.name: kind for kind in (TRADES, QUOTES)}
+
+
+def utc_time(milliseconds: int) -> datetime | None:
+    """Return a time in UTC, or None where no calendar has it: producers may set any number.
+
+    Args:
+        milliseconds: Since 1970.
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC) if 0 <= milliseconds < _YEAR_10000_MS else None
 
 
 class TableForm(Protocol):
@@ -182,10 +196,13 @@ def _iceberg_type(kind: pa.DataType, ids: _IdCounter) -> IcebergType:
         return MapType(
             key_id=ids.next(), key_type=StringType(), value_id=ids.next(), value_type=StringType(), value_required=True
         )
+    if pa.types.is_list(kind):
+        return ListType(element_id=ids.next(), element_type=StringType(), element_required=True)
     if pa.types.is_decimal(kind):
         return DecimalType(kind.precision, kind.scale)
     simple: dict[pa.DataType, IcebergType] = {
         pa.string(): StringType(),
+        pa.binary(): BinaryType(),
         pa.int64(): LongType(),
         pa.int32(): IntegerType(),
         UTC_MICROSECONDS: TimestamptzType(),

@@ -25,6 +25,8 @@ SNAPSHOT_KEY: Final = "k2.state-snapshot"
 """The table property that names the snapshot which the state's parent commit saw, see `k2_sink.protocol`."""
 PIPELINE_KEY: Final = "k2.pipeline"
 """The table property that names the one pipeline that may write."""
+RECOVERY_KEY: Final = "k2.recovery"
+"""The snapshot summary key that names the command with which a person recovered the table."""
 
 
 LOG_START: Final = Offset(0)

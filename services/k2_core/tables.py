@@ -16,7 +16,7 @@ from pyiceberg.exceptions import NoSuchTableError, RESTError, TableAlreadyExists
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortField, SortOrder
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
 from requests import RequestException
 from sqlalchemy import make_url
@@ -51,6 +51,8 @@ TABLE_PROPERTIES: Final[dict[str, str]] = {
     "write.metadata.previous-versions-max": "20",
     "write.metadata.metrics.default": "truncate(16)",
 }
+MERGING: Final[dict[str, str]] = {"commit.manifest-merge.enabled": "true"}
+"""Of tables whose commits bring a handful of rows: a hundred manifests become one, so that a scan stays short."""
 
 
 def open_catalog(settings: ServiceSettings) -> Catalog:
@@ -148,8 +150,10 @@ def sort_columns(schema_names: list[str]) -> list[str]:
 
 
 def sort_order(schema: Schema) -> SortOrder:
-    """Return symbol, event_time, trade_id, ascending."""
+    """Return symbol, event_time, trade_id, ascending; no order for a table that has none of them."""
     names = sort_columns([field.name for field in schema.fields])
+    if not names:
+        return UNSORTED_SORT_ORDER
     return SortOrder(*(SortField(schema.find_field(name).field_id, IdentityTransform()) for name in names))
 
 
@@ -178,7 +182,8 @@ def ensure_table(catalog: Catalog, namespace: str, form: TableForm, pipeline_uid
     if found is not None:
         return found
     schema = form.iceberg_schema
-    more: dict[str, Any] = {"properties": TABLE_PROPERTIES | {PIPELINE_KEY: pipeline_uid}}
+    merging = {} if form.partitioned else MERGING
+    more: dict[str, Any] = {"properties": TABLE_PROPERTIES | merging | {PIPELINE_KEY: pipeline_uid}}
     with answering(catalog.properties.get("warehouse", ""), catalog.properties):
         with contextlib.suppress(IntegrityError):  # another sink was faster: SqlCatalog looks first and writes then
             catalog.create_namespace_if_not_exists(namespace)

@@ -18,6 +18,7 @@ DEAD_LETTER_SUFFIX: Final = ".dlq"
 REASON_HEADER: Final = "k2.reason"
 DETAIL_HEADER: Final = "k2.detail"
 TOPIC_HEADER: Final = "k2.topic"
+TOPIC_ID_HEADER: Final = "k2.topic_id"
 PARTITION_HEADER: Final = "k2.partition"
 OFFSET_HEADER: Final = "k2.offset"
 """A dead letter's value is the original bytes; these headers say why, and where they came from.

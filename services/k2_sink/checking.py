@@ -9,84 +9,27 @@ table `quality` alone.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_core.errors import StateError
 from k2_core.quality import CHECKED_KEY, COLUMNS, QUALITY, Checked, findings
-from k2_core.records import TRADES
 from k2_core.rewritten import is_rewritten
-from k2_core.state import PIPELINE_KEY
 from k2_core.storage import storage_fault
-from k2_core.tables import answering, ensure_table, load_table
+from k2_core.tables import answering
 from k2_core.types import Level
 from k2_sink.metrics import SinkMetrics
+from k2_sink.projection import Tables, Turns, write
 
-CATCH_UP_SHARE: Final = 1 / 12
-"""Of the interval, while more is committed than was looked at: with the default one look in 5 s."""
+LOOK_ROWS: Final = 1_000_000
+"""At once, in whole commits: a fraction of a second in which nothing is read from the log."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """Where trades are, and where findings go.
-
-    Args:
-        catalog: Of both.
-        namespace: Of both.
-        pipeline_uid: Whose they are.
-    """
-
-    catalog: Catalog
-    namespace: str
-    pipeline_uid: str
-
-    def trades(self) -> Table | None:
-        """Load the trades table, or return None if there is none.
-
-        Raises:
-            RetryableError: Catalog or warehouse is away.
-        """
-        return load_table(self.catalog, self.namespace, TRADES)
-
-    def quality(self) -> Table:
-        """Load the table of findings, made if it is missing.
-
-        Raises:
-            StateError: It belongs to another pipeline.
-            RetryableError: Catalog or warehouse is away.
-        """
-        table = ensure_table(self.catalog, self.namespace, QUALITY, self.pipeline_uid)
-        owner = table.properties.get(PIPELINE_KEY)
-        if owner != self.pipeline_uid:
-            raise StateError(
-                f"table {QUALITY.name}: found it to be of pipeline {owner or 'nobody'}, expected {self.pipeline_uid}; "
-                "use another spec.namespace, or drop the table"
-            )
-        return table
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often it looks, and at how much.
-
-    Args:
-        every_s: Each time is a commit, for a file of a few rows.
-        rows: At once, in whole commits: a fraction of a second in which nothing is read from the log.
-    """
-
-    every_s: float
-    rows: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +52,18 @@ class Checking:
         tables: Where.
         listed: The symbols that the pipeline names.
         metrics: Of the sink.
-        pace: How often, and how much.
-        clock: Monotonic seconds.
+        turns: How often: each time is a commit, for a file of a few rows.
+        rows: To look at in one turn, more only if a single commit has more.
     """
 
     def __init__(
-        self,
-        tables: Tables,
-        listed: Collection[str],
-        metrics: SinkMetrics,
-        pace: Pace,
-        clock: Callable[[], float] = time.monotonic,
+        self, tables: Tables, listed: Collection[str], metrics: SinkMetrics, turns: Turns, rows: int = LOOK_ROWS
     ) -> None:
         self._tables = tables
         self._listed = listed
         self._metrics = metrics
-        self._pace = pace
-        self._clock = clock
-        self._due_s = clock() + pace.every_s
+        self._turns = turns
+        self._rows = rows
 
     def step(self, level: Level) -> int:
         """Look at some of what is pending, if it is time to, and return how many rows that were.
@@ -135,24 +72,24 @@ class Checking:
             StateError: The table of findings is not to be written to.
             RetryableError: Catalog or warehouse is away; it is tried again at the next time.
         """
-        if level > Level.NORMAL or self._clock() < self._due_s:
+        if not self._turns.due(level):
             return 0
-        self._due_s = self._clock() + self._pace.every_s
         trades = self._tables.trades()
         if trades is None or trades.current_snapshot() is None:
             return 0
-        quality = self._tables.quality()
+        quality = self._tables.projection(QUALITY)
         checked = Checked.of(quality.properties, str(trades.metadata.table_uuid))
         with answering(trades.location(), trades.io.properties):
-            found = pending(trades, checked.sequence_number, self._pace.rows)
+            found = pending(trades, checked.sequence_number, self._rows)
         if not found.files:
             return 0
         numbers = (found.files[0][0], found.files[-1][0])
         seen, rows = self._look(trades, found.files, numbers)
-        if not self._commit(quality, seen, Checked(checked.table, numbers[1])):
+        if not write(quality, seen, {CHECKED_KEY: Checked(checked.table, numbers[1]).dump()}):
             return 0
+        _log.info("checked", extra={"to_sequence_number": numbers[1], "findings": seen.num_rows})
         if found.more:
-            self._due_s = self._clock() + self._pace.every_s * CATCH_UP_SHARE
+            self._turns.soon()
         self._metrics.checked.inc(rows)
         for name, trades_found in zip(seen["finding"].to_pylist(), seen["trades"].to_pylist(), strict=True):
             self._metrics.findings.labels(name).inc(trades_found)
@@ -164,19 +101,6 @@ class Checking:
         with self._metrics.stage("check"):
             rows = pa.concat_tables([_read(trades, file) for _, file in files])
             return findings(rows, self._listed, numbers), rows.num_rows
-
-    def _commit(self, quality: Table, seen: pa.Table, checked: Checked) -> bool:
-        """Write findings and how far they go in one commit on the head that was loaded; return whether that was it."""
-        try:
-            with answering(quality.location(), quality.io.properties), quality.transaction() as transaction:
-                if seen.num_rows:
-                    transaction.append(seen)
-                transaction.set_properties({CHECKED_KEY: checked.dump()})
-        except CommitFailedException:
-            _log.info("checks: another sink was faster")
-            return False
-        _log.info("checked", extra={"to_sequence_number": checked.sequence_number, "findings": seen.num_rows})
-        return True
 
 
 def pending(trades: Table, checked: int, max_rows: int) -> Pending:

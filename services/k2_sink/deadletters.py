@@ -7,7 +7,7 @@ tells copies by their position. Called by the sink's loop.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -21,8 +21,10 @@ from k2_core.topics import (
     PARTITION_HEADER,
     REASON_HEADER,
     TOPIC_HEADER,
+    TOPIC_ID_HEADER,
     dead_letter_topic,
 )
+from k2_core.types import TopicId, TopicName
 from k2_sink.batch import DeadLetter
 
 FLUSH_TIMEOUT_S: Final = 30.0
@@ -37,9 +39,15 @@ _log = logging.getLogger(__name__)
 
 
 class DeadLetterProducer:
-    """Writes dead letters and knows which are acknowledged."""
+    """Writes dead letters and knows which are acknowledged.
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    Args:
+        settings: Where Kafka is.
+        topic_ids: The id of each topic that they come from: a name may mean another log later.
+    """
+
+    def __init__(self, settings: ServiceSettings, topic_ids: Mapping[TopicName, TopicId]) -> None:
+        self._topic_ids = topic_ids
         self._config = client_config(
             settings, enable_idempotence=True, acks="all", compression_type="lz4", message_max_bytes=MAX_LETTER_BYTES
         )
@@ -80,6 +88,7 @@ class DeadLetterProducer:
             REASON_HEADER: letter.reason,
             DETAIL_HEADER: letter.detail[:MAX_DETAIL_CHARACTERS],
             TOPIC_HEADER: letter.topic,
+            TOPIC_ID_HEADER: self._topic_ids[letter.topic],
             PARTITION_HEADER: str(letter.partition),
             OFFSET_HEADER: str(letter.offset),
         }

@@ -49,6 +49,7 @@ class SinkMetrics:
         self.ledger_oldest = gauge("ledger_oldest_seconds", "Age in the log of the oldest of them, 0 without any")
         self.checked = counter("checked_rows_total", "Committed rows that enrichment looked at")
         self.findings = counter("findings_total", "Rows in which it found something that stands out", "finding")
+        self.projected = counter("projected_rows_total", "Rows written to the tables ledger and dlq", "table")
         self.control_trouble = Gauge(
             "k2_control_trouble",
             "1 while the control topic is missing, not read or holds garbage, so that the level stays",

@@ -86,7 +86,7 @@ class Sink:
         self._upkeep = open_upkeep(parts, raw, clock, utc_s)
         self._landing = Landing(parts.writer, raw, self._spec.compression_level, parts.metrics, parts.heart, utc_s)
         self._decoder = BatchDecoder(TRADES, parts.schemas.by_id)
-        self._dead_letters = DeadLetterProducer(parts.settings)
+        self._dead_letters = DeadLetterProducer(parts.settings, self._topic_ids)
         self._seen = SeenIds()
         self._batch = Batch(TRADES, self._seen)
         self._table: Table = parts.writer.table
@@ -110,8 +110,8 @@ class Sink:
                     break
             self._read_to_end()
         finally:
-            self.drain.close()
-            self._reader.close()
+            for one in (self.drain, self._upkeep, self._reader):
+                one.close()
             self._signals.flush(LAST_SIGNAL_S)
 
     def _step_or_reread(self, stop: Event) -> None:

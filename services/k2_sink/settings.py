@@ -18,3 +18,5 @@ class SinkSettings(ServiceSettings):
     """Stop by itself once everything that was in the log at the start is committed; for backfills and benchmarks."""
     sink_check_every_s: float = Field(default=60, gt=0)
     """How often enrichment looks through what was committed, and commits what it found."""
+    sink_project_every_s: float = Field(default=60, gt=0)
+    """How often the tables `ledger` and `dlq` are brought up to date."""

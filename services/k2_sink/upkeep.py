@@ -1,4 +1,4 @@
-"""What a sink does when nothing is more urgent: removes litter, and looks through what was committed.
+"""What a sink does when nothing is more urgent: removes litter, and keeps the tables that are derived from others.
 
 Nothing here keeps rows from being committed or paid back, so no fault of it does. Called by the sink's loop.
 """
@@ -9,11 +9,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from k2_core.errors import RetryableError, StateError
+from k2_core.errors import RetryableError, SetupError, StateError
 from k2_core.raw_files import RawFiles
 from k2_core.types import Level
-from k2_sink.checking import Checking, Pace, Tables
+from k2_sink.checking import Checking
+from k2_sink.ledger_history import LedgerHistory
+from k2_sink.letters import Asked, Letters
 from k2_sink.parts import Parts
+from k2_sink.projection import Tables, Turns
 from k2_sink.raw_sweep import RawSweep
 
 _log = logging.getLogger(__name__)
@@ -26,18 +29,36 @@ class Upkeep:
     Args:
         sweep: Of raw files.
         checking: Of rows.
+        history: Of the ledger.
+        letters: Of the dead-letter topics.
     """
 
     sweep: RawSweep
     checking: Checking
+    history: LedgerHistory
+    letters: Letters
 
     def step(self, level: Level) -> None:
         """Do what is due at this level; what fails is due again at its next time."""
-        for what, do in (("raw files", self.sweep.step), ("checks", self.checking.step)):
+        parts: tuple[tuple[str, Callable[[Level], object]], ...] = (
+            ("raw files", self.sweep.step),
+            ("checks", self.checking.step),
+            ("ledger", self.history.step),
+            ("letters", self.letters.step),
+        )
+        for what, do in parts:
             try:
                 do(level)
-            except (RetryableError, StateError) as error:  # policy: what is committed stands, whatever becomes of this
+            except (
+                RetryableError,
+                SetupError,
+                StateError,
+            ) as error:  # policy: what is committed stands, whatever becomes of this
                 _log.error("%s: will be tried again", what, extra={"error": str(error)})
+
+    def close(self) -> None:
+        """Let go of Kafka and of what was read ahead."""
+        self.letters.close()
 
 
 def open_upkeep(parts: Parts, files: RawFiles, clock: Callable[[], float], utc_s: Callable[[], float]) -> Upkeep:
@@ -52,5 +73,11 @@ def open_upkeep(parts: Parts, files: RawFiles, clock: Callable[[], float], utc_s
     writer, spec = parts.writer, parts.pipeline.spec
     tables = Tables(writer.catalog, spec.namespace, writer.owner.pipeline_uid)
     listed = {symbol.name for source in spec.ingestion for symbol in source.classed_symbols}
-    checking = Checking(tables, listed, parts.metrics, Pace(parts.settings.sink_check_every_s), clock)
-    return Upkeep(RawSweep(writer, files, clock, utc_s), checking)
+    every_s = parts.settings.sink_project_every_s
+    asked = Asked(parts.admin, parts.pipeline.trades_topics(), parts.pipeline.sink_group)
+    return Upkeep(
+        RawSweep(writer, files, clock, utc_s),
+        Checking(tables, listed, parts.metrics, Turns(parts.settings.sink_check_every_s, clock)),
+        LedgerHistory(tables, parts.metrics, Turns(every_s, clock)),
+        Letters(tables, asked, parts.metrics, Turns(every_s, clock)),
+    )

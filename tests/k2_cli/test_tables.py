@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from k2_core.ledger_history import LEDGER
+from k2_core.letters import DLQ, Letter, Place, letter_rows
+from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_sink.projection import Tables, write
 from support.cli import Lake, k2
 
 
@@ -25,6 +29,20 @@ def test_for_people(lake: Lake) -> None:
     answer = k2("tables", "--dir", lake.folder.root)
     assert answer.out.splitlines()[1].split()[:3] == ["market.trades", "1", "1"]
     assert "on disk, Kafka and logs included" in answer.out
+
+
+def test_what_is_derived_is_shown_beside_the_trades(lake: Lake) -> None:
+    lake.commit([10])
+    tables = Tables(lake.writer.catalog, "market", lake.pipeline.uid)
+    place = Place(TopicName("t.dlq"), TopicId("id"), Partition(0), Offset(0))
+    assert write(tables.projection(DLQ), letter_rows([Letter(place, {}, b"bytes", 0)]), {})
+    tables.projection(LEDGER)
+    found = k2("tables", "--dir", lake.folder.root, "--json").document["tables"]
+    assert [(table["name"], table["rows"]) for table in found] == [
+        ("market.trades", 1),
+        ("market.ledger", 0),
+        ("market.dlq", 1),
+    ]
 
 
 def test_no_table_yet(lake: Lake) -> None:

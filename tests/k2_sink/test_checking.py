@@ -18,10 +18,11 @@ from k2_core.quality import CHECKED_KEY, QUALITY, Checked
 from k2_core.records import TRADES
 from k2_core.tables import ensure_table, load_table, open_catalog
 from k2_core.types import Level, Offset, Partition, TopicId, TopicName
-from k2_sink.checking import CATCH_UP_SHARE, Checking, Pace, Tables
+from k2_sink.checking import Checking
 from k2_sink.commit import Committed, Owner, TableWriter
 from k2_sink.files import FileWriter, sort_rows
 from k2_sink.metrics import SinkMetrics
+from k2_sink.projection import CATCH_UP_SHARE, Tables, Turns
 from k2_sink.protocol import Claim, Span
 from support.lake import lake_settings, table_form
 from support.records import Record, make_trades
@@ -56,7 +57,7 @@ class World:
         """Return one more that looks; it is due at once."""
         tables = Tables(catalog or self.catalog, "market", UID)
         self.metrics = SinkMetrics(CollectorRegistry())
-        made = Checking(tables, {"BTCUSDT"}, self.metrics, Pace(EVERY_S, rows), lambda: self.now_s)
+        made = Checking(tables, {"BTCUSDT"}, self.metrics, Turns(EVERY_S, lambda: self.now_s), rows)
         self.now_s += EVERY_S
         return made
 

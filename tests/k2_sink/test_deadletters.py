@@ -9,8 +9,8 @@ import pytest
 from k2_cli.stack import ports
 from k2_core.config import ServiceSettings
 from k2_core.errors import KafkaUnavailableError
-from k2_core.topics import DETAIL_HEADER, dead_letter_topic
-from k2_core.types import Offset, Partition, TopicName
+from k2_core.topics import DETAIL_HEADER, TOPIC_ID_HEADER, dead_letter_topic
+from k2_core.types import Offset, Partition, TopicId, TopicName
 from k2_sink import deadletters
 from k2_sink.batch import DeadLetter
 from k2_sink.deadletters import MAX_DETAIL_CHARACTERS, DeadLetterProducer
@@ -24,7 +24,7 @@ def letter(topic: str, offset: int) -> DeadLetter:
 
 @pytest.mark.kafka
 def test_letters_are_in_the_topic_when_flush_returns_and_dropped_ones_are_not(work: SinkWorkspace) -> None:
-    producer = DeadLetterProducer(work.settings)
+    producer = DeadLetterProducer(work.settings, {work.topic: TopicId("an id")})
     producer.flush()
     producer.send([letter(work.topic, 1)])
     producer.drop()
@@ -33,12 +33,13 @@ def test_letters_are_in_the_topic_when_flush_returns_and_dropped_ones_are_not(wo
     producer.flush()
     found = read_topic(work.bootstrap_servers, dead_letter_topic(work.topic))
     assert [message.value() for message in found] == [b"bytes 5", b"bytes 6", b"bytes 7"]
+    assert [dict(message.headers() or [])[TOPIC_ID_HEADER] for message in found] == [b"an id"] * 3
     assert [message.key() for message in found] == [f"{work.topic}/3/{number}".encode() for number in range(5, 8)]
 
 
 @pytest.mark.kafka
 def test_a_letter_as_large_as_a_record_may_be_is_taken_with_its_detail_cut(work: SinkWorkspace) -> None:
-    producer = DeadLetterProducer(work.settings)
+    producer = DeadLetterProducer(work.settings, {work.topic: TopicId("an id")})
     value = b"x" * 1_000_000
     producer.send([DeadLetter(work.topic, Partition(0), Offset(0), value, "malformed", "y" * 200_000)])
     producer.flush()
@@ -49,7 +50,7 @@ def test_a_letter_as_large_as_a_record_may_be_is_taken_with_its_detail_cut(work:
 
 @pytest.mark.kafka
 def test_a_letter_that_the_broker_refuses_is_an_error_and_kept(work: SinkWorkspace) -> None:
-    producer = DeadLetterProducer(work.settings)
+    producer = DeadLetterProducer(work.settings, {work.topic: TopicId("an id")})
     producer.send([DeadLetter(work.topic, Partition(0), Offset(0), os.urandom(3_000_000), "malformed", "")])
     for _ in range(2):
         with pytest.raises(KafkaUnavailableError, match="dead letters"):
@@ -59,7 +60,8 @@ def test_a_letter_that_the_broker_refuses_is_an_error_and_kept(work: SinkWorkspa
 def test_no_broker_is_an_error_and_the_letters_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadletters, "FLUSH_TIMEOUT_S", 0.5)
     port = ports.find_free("no broker")
-    producer = DeadLetterProducer(ServiceSettings.model_validate({"kafka_bootstrap_servers": f"127.0.0.1:{port}"}))
+    away = ServiceSettings.model_validate({"kafka_bootstrap_servers": f"127.0.0.1:{port}"})
+    producer = DeadLetterProducer(away, {TopicName("t"): TopicId("an id")})
     producer.send([letter("t", 1)])
     for _ in range(2):
         with pytest.raises(KafkaUnavailableError, match="1 unacknowledged"):

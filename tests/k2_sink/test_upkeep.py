@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k2_core.errors import CatalogUnavailableError, StateError
+from k2_core.errors import CatalogUnavailableError, SetupError, StateError
 from k2_core.quality import QUALITY
 from k2_core.tables import load_table, open_catalog
 from k2_core.types import Level
@@ -17,6 +17,7 @@ class Step:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.levels: list[Level] = []
+        self.closed = False
 
     def step(self, level: Level) -> int:
         self.levels.append(level)
@@ -24,16 +25,30 @@ class Step:
             raise self.error
         return 0
 
+    def close(self) -> None:
+        self.closed = True
 
-@pytest.mark.parametrize("error", [CatalogUnavailableError("catalog: away"), StateError("table: another's")])
+
+ERRORS = [CatalogUnavailableError("catalog: away"), StateError("table: another's"), SetupError("Kafka refused")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_fails_is_said_and_the_rest_is_done(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    sweep, checking = Step(error), Step(error)
-    Upkeep(sweep, checking).step(Level.SOFT)  # type: ignore[arg-type]
-    assert (sweep.levels, checking.levels) == ([Level.SOFT], [Level.SOFT])
-    assert [record.message for record in caplog.records] == [
-        "raw files: will be tried again",
-        "checks: will be tried again",
+    parts = [Step(error) for _ in range(4)]
+    Upkeep(*parts).step(Level.SOFT)  # type: ignore[arg-type]
+    assert [part.levels for part in parts] == [[Level.SOFT]] * 4
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "raw files",
+        "checks",
+        "ledger",
+        "letters",
     ]
+
+
+def test_what_holds_on_to_kafka_is_closed() -> None:
+    parts = [Step() for _ in range(4)]
+    Upkeep(*parts).close()  # type: ignore[arg-type]
+    assert [part.closed for part in parts] == [False, False, False, True]
 
 
 @pytest.mark.kafka

@@ -33,7 +33,7 @@ from k2_core.config import ServiceSettings, read_settings
 from k2_core.errors import KafkaUnavailableError, SpecError, StateError, StateFormatError
 from k2_core.kafka import KafkaAdmin
 from k2_core.spec import Pipeline, load_pipeline
-from k2_core.state import STATE_KEY, CommitState
+from k2_core.state import RECOVERY_KEY, STATE_KEY, CommitState
 from k2_core.tables import open_catalog
 from k2_core.topics import topic_name
 from k2_core.types import Partition, SnapshotId, TopicId, TopicName
@@ -41,10 +41,9 @@ from k2_sink.commit import Recovery, recover
 
 LEADER_TIMEOUT_S: Final = 15.0
 LEADER_RETRY_S: Final = 0.2
-KIND_KEY: Final = "k2.recovery"
-"""Summary keys of the snapshot that a recovery makes: which command, why, by whom."""
-REASON_KEY: Final = "k2.recovery.reason"
-BY_KEY: Final = "k2.recovery.by"
+REASON_KEY: Final = f"{RECOVERY_KEY}.reason"
+"""Summary keys of the snapshot that a recovery makes, beside which command it was: why, by whom."""
+BY_KEY: Final = f"{RECOVERY_KEY}.by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +222,7 @@ def carry_out(site: Site, lake: Lake, plan: Plan, asked: Asked) -> None:
         if not asked.yes:
             _confirm(asked)
         by = f"{getpass.getuser()}@{socket.gethostname()}"
-        account = {KIND_KEY: plan.kind, REASON_KEY: asked.reason, BY_KEY: by}
+        account = {RECOVERY_KEY: plan.kind, REASON_KEY: asked.reason, BY_KEY: by}
         written = recover(lake.table, Recovery(plan.state, site.uid, account, plan.contents_of))
     if asked.json_output:
         document = {"found": list(plan.found), "does": list(plan.does), "epoch": plan.state.epoch}
