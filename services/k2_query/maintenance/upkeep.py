@@ -18,6 +18,8 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2_core.errors import K2Error, RetryableError
+from k2_core.ledger_history import LEDGER
+from k2_core.letters import DLQ
 from k2_core.quality import QUALITY, Checked
 from k2_core.records import TRADES, TableForm
 from k2_core.tables import load_table
@@ -26,7 +28,7 @@ from k2_query.maintenance.statements import KEEP, Action, Part, Target, Task, is
 from k2_query.maintenance.survey import Figures, of_day, stored, survey
 from k2_query.trino_client import TrinoClient
 
-TABLES: Final[tuple[TableForm, ...]] = (TRADES, QUALITY)
+TABLES: Final[tuple[TableForm, ...]] = (TRADES, QUALITY, LEDGER, DLQ)
 ATTEMPTS: Final = 5
 """Of one statement. A commit of a sink comes between the moments of another one's rarely: it takes milliseconds."""
 STATEMENT_TIMEOUT_S: Final = 4 * 3600.0
