@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from k2_core.errors import SetupError
 from onenode import cluster, images
 from onenode.servers import PORTS, Servers
+from support.lacking import needed
 from support.site import Site
 
 NAME: Final = "k2-e2e"
@@ -21,13 +20,8 @@ NAME: Final = "k2-e2e"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A node, its servers, the images and the chart; tests make namespaces and pipelines of their own in it."""
     directory = tmp_path_factory.mktemp("site") / "cluster"
-    try:
+    with needed("a one-node cluster"):
         started = cluster.up(directory, NAME)
-    except SetupError as error:
-        message = f"needs a one-node cluster: {error}"
-        if os.environ.get("CI"):
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
     try:
         cluster.give_images(directory, images.possible(), images.BASE)
         reached = Servers(started).up(list(PORTS))

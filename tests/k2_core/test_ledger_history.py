@@ -28,7 +28,7 @@ SINCE_MS = 1_800_000_000_000
 
 
 def entry(start: int, end: int, records: int, **more: Any) -> LedgerEntry:
-    given = {"symbols": ("A", "B"), "level": 2, "reason": "level 2 defers low", "since_ms": SINCE_MS}
+    given: dict[str, Any] = {"symbols": ("A", "B"), "level": 2, "reason": "level 2 defers low", "since_ms": SINCE_MS}
     place = (TOPIC, Partition(more.pop("partition", 0)), Offset(start), Offset(end))
     return LedgerEntry(*place, records=records, **(given | more))
 

@@ -10,6 +10,7 @@ import pytest
 
 from k2_cli.stack.kafka import LocalKafka
 from support.ingest import IngestProcess, Workspace
+from support.lacking import skip_or_fail
 
 PROJECT = Path(__file__).parents[2]
 
@@ -19,10 +20,7 @@ def captures_dir() -> Path:
     """The folder of real market data; see CONTRIBUTING for what it holds."""
     folder = Path(os.environ.get("K2_TEST_DATA", PROJECT.parent / "shared" / "data"))
     if not folder.is_dir():
-        missing = f"needs the market-data captures: found no folder {folder}; set K2_TEST_DATA"
-        if os.environ.get("CI"):
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
+        skip_or_fail(f"needs the market-data captures: found no folder {folder}; set K2_TEST_DATA")
     return folder
 
 

@@ -73,11 +73,13 @@ class World:
         self.producer.produce(self.topic, value, headers=list(headers.items()))
         assert self.producer.flush(PATIENCE_S) == 0
 
-    def letters(self, limits: Limits | None = None, catalog: Catalog | None = None, **more: Any) -> Letters:
+    def letters(
+        self, limits: Limits | None = None, catalog: Catalog | None = None, admin: KafkaAdmin | None = None
+    ) -> Letters:
         """Return one more that keeps the table."""
         self.metrics = SinkMetrics(CollectorRegistry())
         tables = Tables(catalog or self.catalog, self.work.namespace, UID)
-        asked = Asked(**{"admin": self.work.admin, "topics": [self.work.topic], "group": "k2-test"} | more)
+        asked = Asked(admin or self.work.admin, [self.work.topic], "k2-test")
         made = Letters(tables, asked, self.metrics, Turns(EVERY_S, lambda: self.now_s), limits or Limits())
         self.made.append(made)
         return made
@@ -85,9 +87,15 @@ class World:
     def turn(self, letters: Letters, after_s: float = EVERY_S) -> int:
         """Let a whole turn pass, and return how many rows it brought."""
         self.now_s += after_s
-        found = [letters.step(Level.NORMAL)]
-        wait_until(lambda: found.append(letters.step(Level.NORMAL)) or not busy(letters), "the turn to end")
-        return sum(found)
+        rows = letters.step(Level.NORMAL)
+
+        def ended() -> bool:
+            nonlocal rows
+            rows += letters.step(Level.NORMAL)
+            return not busy(letters)
+
+        wait_until(ended, "the turn to end")
+        return rows
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the whole table."""
@@ -261,6 +269,8 @@ def test_offsets_without_a_letter_are_passed(world: World) -> None:
     producer.begin_transaction()
     producer.produce(world.topic, b"in a transaction")
     producer.commit_transaction(PATIENCE_S)
+    ends = world.work.admin.stable_ends
+    wait_until(lambda: ends(world.topic, [Partition(0)]) == {0: 2}, "the marker to be written")
     assert world.turn(world.letters()) == 1
     assert world.read() == 2
 

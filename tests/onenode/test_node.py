@@ -17,6 +17,7 @@ from onenode import cluster, network
 from onenode.cluster import Cluster
 from onenode.node_config import PAUSE_IMAGE
 from onenode.tools import tool
+from support.lacking import needed, skip_or_fail
 
 pytestmark = pytest.mark.cluster
 
@@ -77,20 +78,13 @@ def names(result: Path, directory: str) -> bool:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    missing = "" if os.geteuid() == 0 else "needs root for a node"
-    if not missing:
-        try:
-            started = cluster.up(tmp_path_factory.mktemp("node") / "cluster", NAME)
-        except SetupError as error:
-            missing = f"needs a node: {error}"
-        else:
-            yield started
-            if Path(started.dir).exists():
-                cluster.down(Path(started.dir))
-            return
-    if os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    pytest.skip(missing)
+    if os.geteuid() != 0:
+        skip_or_fail("needs root for a node")
+    with needed("a node"):
+        started = cluster.up(tmp_path_factory.mktemp("node") / "cluster", NAME)
+    yield started
+    if Path(started.dir).exists():
+        cluster.down(Path(started.dir))
 
 
 def kubectl(node: Cluster, *arguments: str, stdin: str | None = None) -> str:

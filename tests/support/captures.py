@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
+from support.lacking import skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,8 +15,5 @@ def capture_files(folder: str, pattern: str) -> list[Path]:
     base = Path(os.environ.get("K2_TEST_DATA", ROOT.parent / "shared" / "data"))
     files = sorted((base / folder).glob(pattern))
     if not files:
-        missing = f"needs captures: {base / folder} holds no {pattern}; set K2_TEST_DATA to the folder of the data"
-        if os.environ.get("CI"):
-            pytest.fail(missing, pytrace=False)
-        pytest.skip(missing)
+        skip_or_fail(f"needs captures: {base / folder} holds no {pattern}; set K2_TEST_DATA to the folder of the data")
     return files

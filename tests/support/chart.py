@@ -5,19 +5,17 @@ Tools are found or built as `hack/cluster tool` does it; a machine that cannot i
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
 from derived.__main__ import CHART, NAMESPACE, VALUES
-from k2_core.errors import SetupError
 from onenode import tools
+from support.lacking import needed
 
 ROOT: Final = CHART.parents[1]
 ALERT_FILES: Final = tuple(sorted((CHART / "files/alerts").glob("*.yaml")))
@@ -30,13 +28,8 @@ Manifest = Mapping[str, Any]
 @cache
 def tool(name: str) -> str:
     """Return the path of a program; the first call may build it, which takes minutes and says so."""
-    try:
+    with needed(name):
         return str(tools.tool(name))
-    except SetupError as error:
-        missing = f"needs {name}: {error}"
-    if os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    pytest.skip(missing)
 
 
 def run(*command: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -6,16 +6,13 @@ Made by the same code as `hack/cluster up --control-plane-only`; its processes d
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from k2_core.errors import SetupError
 from onenode import cluster
 from onenode.tools import tool
+from support.lacking import needed
 
 _KUBECTL_TIMEOUT_S = 60.0
 
@@ -48,12 +45,6 @@ class ControlPlaneHandle:
 
 def start_or_skip(directory: Path) -> ControlPlaneHandle:
     """Start a control plane; a machine that cannot is a failure under CI, else a skip that says what is missing."""
-    try:
+    with needed("a Kubernetes control plane"):
         started = cluster.up_control_plane(directory, bound=True)
-    except SetupError as error:
-        missing = f"needs a Kubernetes control plane: {error}"
-    else:
-        return ControlPlaneHandle(Path(started.dir), Path(started.kubeconfig), started.api_server)
-    if os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    pytest.skip(missing)
+    return ControlPlaneHandle(Path(started.dir), Path(started.kubeconfig), started.api_server)

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import pytest
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.errors import SetupError
+from support.lacking import needed
 
 _ADMIN_TIMEOUT_S = 20.0
 
 
 def start_or_skip(kafka: LocalKafka) -> None:
     """Starts the broker; a machine that cannot is a failure under CI, else a skip that says what is missing."""
-    missing = ""
-    try:
+    with needed("the local Kafka"):
         kafka.start()
-    except SetupError as error:
-        missing = f"needs the local Kafka: {error}"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)
 
 
 @dataclass

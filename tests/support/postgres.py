@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-import pytest
 
 from k2_cli.stack import ports
 from k2_cli.stack.process import ManagedProcess
 from k2_core.errors import SetupError
+from support.lacking import needed
 
 USER: Final = "k2"
 SHIBBOLETH: Final = "k2-test"
@@ -136,12 +136,5 @@ def find_programs() -> Path:
 
 def start_or_skip(server: LocalPostgres) -> None:
     """Start the server; a machine that cannot is a failure under CI, else a skip that says what is missing."""
-    missing = ""
-    try:
+    with needed("PostgreSQL"):
         server.start()
-    except SetupError as error:
-        missing = f"needs PostgreSQL: {error}"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)

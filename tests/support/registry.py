@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import pytest
 
 from k2_cli.stack import ports
 from k2_cli.stack.artifacts import cache_root
@@ -28,6 +27,7 @@ from k2_cli.stack.maven import maven_context
 from k2_cli.stack.process import ManagedProcess
 from k2_core.errors import SetupError
 from k2_core.types import TopicName
+from support.lacking import needed
 
 VERSION: Final = "3.3.3"
 SHA256: Final = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
@@ -102,15 +102,8 @@ class LocalRegistry:
 
 def start_or_skip(registry: LocalRegistry) -> None:
     """Start the registry; a machine that cannot is a failure under CI, else a skip that says what is missing."""
-    missing = ""
-    try:
+    with needed("the schema registry"):
         registry.start()
-    except SetupError as error:
-        missing = f"needs the schema registry: {error}"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)
 
 
 def unique_topic(name: str = "test") -> TopicName:

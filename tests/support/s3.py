@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import pytest
 
 from k2_cli.stack import ports
 from k2_cli.stack.process import ManagedProcess
-from k2_core.errors import SetupError
 from onenode.tools import tool
+from support.lacking import needed
 
 ACCESS_KEY: Final = "k2-test-access"
 SIGNING_KEY: Final = "k2-test-signing"
@@ -84,12 +83,5 @@ class LocalS3:
 
 def start_or_skip(server: LocalS3) -> None:
     """Start the server; a machine that cannot is a failure under CI, else a skip that says what is missing."""
-    missing = ""
-    try:
+    with needed("an S3 server"):
         server.start()
-    except SetupError as error:
-        missing = f"needs an S3 server: {error}"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)

@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import httpx
 import psutil
-import pytest
 
 from k2_cli.stack import ports
 from k2_cli.stack.process import ManagedProcess
@@ -33,6 +32,7 @@ from k2_core.errors import SetupError
 from onenode.certificates import Authority
 from onenode.java import VECTOR_MODULE, find_java
 from onenode.tools import tool
+from support.lacking import needed
 from support.postgres import SHIBBOLETH as DATABASE_SHIBBOLETH
 from support.postgres import USER as DATABASE_USER
 from support.s3 import ACCESS_KEY, SIGNING_KEY
@@ -290,15 +290,8 @@ def lake_properties(settings: ServiceSettings) -> dict[str, str]:
 
 def start_or_skip(server: LocalTrino) -> None:
     """Start the server; a machine that cannot is a failure under CI, else a skip that says what is missing."""
-    missing = ""
-    try:
+    with needed("Trino"):
         server.start()
-    except SetupError as error:
-        missing = f"needs Trino: {error}"
-    if missing and os.environ.get("CI"):
-        pytest.fail(missing, pytrace=False)
-    if missing:
-        pytest.skip(missing)
 
 
 def _base64url(content: bytes) -> bytes:
