@@ -57,7 +57,7 @@ class TrinoEngine:
 
     def check(self, lake: LakeSnapshot, budget: Budget) -> None:
         """See `Engine.check`. It takes a worker, which reads a file of the snapshot if there is one."""
-        text = trino_sql.any_row(None if lake.id is None else self._source(lake))
+        text = trino_sql.any_row(None if lake.id is None else self._source(lake), _SCHEMA.names)
         for _ in self._client.ask(text, [], budget):
             pass
 

@@ -46,9 +46,9 @@ class Source:
         return f"{name} FOR VERSION AS OF BIGINT '{self.snapshot_id:d}'"
 
 
-def any_row(source: Source | None) -> str:
+def any_row(source: Source | None, columns: Sequence[str]) -> str:
     """Return a question for any one row of a snapshot, or for nothing where there is none; without parameters."""
-    return "SELECT 1" if source is None else _select("message_id", source, "true", "LIMIT 1")
+    return "SELECT 1" if source is None else _select(identifiers(columns), source, "true", "LIMIT 1")
 
 
 def window_rows(source: Source, columns: Sequence[str], order: Order) -> str:

@@ -17,7 +17,7 @@ SOURCE = Source("lake", "market", "trades", 3447572670586531495)
         (trino_sql.known_ids(SOURCE, with_sequence=False), 4),
         (trino_sql.known_ids(SOURCE, with_sequence=True), 6),
         (trino_sql.daily(SOURCE), 3 + len(trino_sql.OFF_MARKET)),
-        (trino_sql.any_row(SOURCE), 0),
+        (trino_sql.any_row(SOURCE, ["symbol"]), 0),
         (trino_sql.symbols(SOURCE, 0), 0),
         (trino_sql.symbols(SOURCE, 3), 3),
     ],
