@@ -31,8 +31,6 @@ TRINO_WORKER: Final = "trino-worker"
 TRINO_COMPONENTS: Final = (TRINO_COORDINATOR, TRINO_WORKER)
 MAINTENANCE: Final = "maintenance"
 """Of the pods that keep tables in order through Trino."""
-TRINO_MAINTAINER: Final = "k2-maintenance"
-"""Who they are to a Trino that the operator runs."""
 
 LONGEST_CRON_JOB_NAME: Final = 52
 """Its jobs are named after it, with 11 characters more, in at most 63."""
@@ -40,6 +38,9 @@ METRICS_PORT: Final = 9400
 QUERY_PORT: Final = 8000
 SERVICE_PORT: Final = 80
 TRINO_PORT: Final = 8443
+TRINO_READER: Final = "k2"
+TRINO_MAINTAINER: Final = "k2-maintenance"
+"""Users of a Trino that the operator runs."""
 
 
 @dataclass(frozen=True, slots=True)

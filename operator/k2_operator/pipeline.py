@@ -18,7 +18,7 @@ from k2_core.spec_trino import TrinoClusterSpec, unreadable
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import TopicName
 from k2_operator.config import OperatorConfig
-from k2_operator.names import MAINTENANCE, QUERY, TRINO_MAINTAINER, TRINO_PORT, Names
+from k2_operator.names import TRINO_MAINTAINER, TRINO_PORT, Names
 
 TRINO_CA_KEY: Final = "ca.crt"
 
@@ -99,19 +99,11 @@ class Effective:
 
     @property
     def maintainer(self) -> TrinoSpec | None:
-        """The Trino that maintains the tables, whoever runs it; None where nothing does."""
-        if self.maintenance_schedule is None or self.trino is None:
-            return self.pipeline.spec.query.trino
-        return TrinoSpec(
-            url=self.trino_url,
-            user=TRINO_MAINTAINER,
-            password_secret=self.trino.maintenance_password,
-            ca_secret=self.trino.authority,
-        )
-
-    def trino_of(self, component: str) -> TrinoSpec | None:
-        """Return the Trino that a component's pods talk to."""
-        return {QUERY: self.engine, MAINTENANCE: self.maintainer}.get(component)
+        """The same Trino for the maintenance of tables, which has a user of its own in one that the operator runs."""
+        if self.engine is None or self.trino is None:
+            return self.engine
+        login = {"user": TRINO_MAINTAINER, "password_secret": self.trino.maintenance_password}
+        return self.engine.model_copy(update=login)
 
     @property
     def trino_url(self) -> str:
@@ -146,7 +138,7 @@ class Effective:
     def maintenance_schedule(self) -> str | None:
         """When tables are maintained, as five fields of cron in UTC; None: never. It is Trino that does it."""
         spec = self.pipeline.spec
-        return spec.maintenance.schedule if spec.query.mode == "distributed" else None
+        return spec.maintenance.schedule if self.engine is not None else None
 
     def topics(self) -> dict[TopicName, int]:
         """Return the topics that have to exist and their partitions, dead letters included."""

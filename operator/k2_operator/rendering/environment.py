@@ -55,9 +55,8 @@ def query_environment(effective: Effective, uid: str) -> list[Variable]:
     secrets = dict(_kafka_secrets(effective)) | dict(_storage_secrets(effective))
     if effective.api_keys is not None:
         secrets["K2_API_KEYS"] = effective.api_keys
-    trino = effective.engine
-    secrets |= dict(_trino_secrets(trino))
-    return _variables(plain | _kafka(effective) | _storage(effective) | _trino(trino), secrets)
+    secrets |= dict(_trino_secrets(effective.engine))
+    return _variables(plain | _kafka(effective) | _storage(effective) | _trino(effective.engine), secrets)
 
 
 def trino_environment(effective: Effective, run: TrinoRun) -> list[Variable]:
@@ -122,10 +121,10 @@ def _kafka(effective: Effective) -> dict[str, str]:
 def authorities(effective: Effective, component: str) -> dict[str, tuple[str, SecretKeyRef]]:
     """Return the CAs that a component's pods mount: by volume the folder, and where the certificates are."""
     found: dict[str, tuple[str, SecretKeyRef]] = {}
-    tls, trino = effective.kafka.tls, effective.trino_of(component)
+    tls, trino = effective.kafka.tls, effective.engine
     if component != MAINTENANCE and tls is not None and tls.enabled and tls.ca_secret is not None:
         found[KAFKA_CA] = (CA_FOLDER, tls.ca_secret)
-    if trino is not None and trino.ca_secret is not None:
+    if component in {QUERY, MAINTENANCE} and trino is not None and trino.ca_secret is not None:
         found[TRINO_CA] = (TRINO_CA_FOLDER, trino.ca_secret)
     return found
 

@@ -57,13 +57,13 @@ def _policy(effective: Effective, name: str, component: str, source: str | None)
     }
 
 
-def _answers_on(component: str) -> list[int]:
-    return {QUERY: [QUERY_PORT], MAINTENANCE: []}.get(component, [METRICS_PORT])
-
-
 def dns_egress() -> Manifest:
     """Return the rule that lets names be looked up."""
     return {"ports": [{"protocol": "UDP", "port": DNS_PORT}, tcp(DNS_PORT)]}
+
+
+def _answers_on(component: str) -> list[int]:
+    return {QUERY: [QUERY_PORT], MAINTENANCE: []}.get(component, [METRICS_PORT])
 
 
 def tcp(port: int) -> Manifest:
@@ -79,7 +79,7 @@ def egress_ports(effective: Effective, component: str, source: str | None) -> se
         ports |= _object_ports(effective) if one.reads_files else _ports([one.stream_url, one.rest_server])
     if component in {SINK, QUERY, MAINTENANCE}:
         ports |= storage_ports(effective)
-    if (trino := effective.trino_of(component)) is not None:
+    if component in {QUERY, MAINTENANCE} and (trino := effective.engine) is not None:
         ports |= _ports([trino.url])
     return ports
 

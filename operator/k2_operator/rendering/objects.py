@@ -65,8 +65,8 @@ def config_map(effective: Effective) -> Manifest:
 
 def service_accounts(effective: Effective) -> list[Manifest]:
     """Return one account a component."""
-    scheduled = [] if effective.maintenance_schedule is None else [MAINTENANCE]
-    return [service_account(effective, component) for component in (INGEST, SINK, QUERY, *scheduled)]
+    maintained = [] if effective.maintenance_schedule is None else [MAINTENANCE]
+    return [service_account(effective, component) for component in (INGEST, SINK, QUERY, *maintained)]
 
 
 def service_account(effective: Effective, component: str) -> Manifest:

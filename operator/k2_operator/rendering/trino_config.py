@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from k2_core.quantity import quantity_value
-from k2_operator.names import TRINO_COORDINATOR, TRINO_MAINTAINER, TRINO_PORT
+from k2_operator.names import TRINO_COORDINATOR, TRINO_MAINTAINER, TRINO_PORT, TRINO_READER
 from k2_operator.pipeline import Effective, TrinoRun
 from k2_operator.rendering.environment import TRINO_FILES
 from k2_operator.rendering.trino_memory import MIB, divided
@@ -20,7 +20,6 @@ ETC: Final = "/etc/trino"
 DATA: Final = "/data/trino"
 CACHE: Final = "/var/cache/trino"
 CATALOG: Final = "k2"
-READER: Final = "k2"
 DRAINER: Final = "k2-drain"
 """Who tells a worker to end. Only a worker takes somebody's word for this name, and only Trino's pods reach one."""
 COORDINATOR_CACHE_MIB: Final = 256
@@ -169,16 +168,16 @@ def rules(effective: Effective) -> dict[str, Any]:
     changes = ["SELECT", "INSERT", "DELETE", "UPDATE"]
     return {
         "catalogs": [
-            {"user": READER, "catalog": CATALOG, "allow": "read-only"},
+            {"user": TRINO_READER, "catalog": CATALOG, "allow": "read-only"},
             {"user": TRINO_MAINTAINER, "catalog": CATALOG, "allow": "all"},
         ],
         "schemas": [{"owner": False}],
         "tables": [
-            {"user": READER, **tables, "privileges": ["SELECT"]},
+            {"user": TRINO_READER, **tables, "privileges": ["SELECT"]},
             {"user": TRINO_MAINTAINER, **tables, "privileges": changes},
         ],
         "procedures": [{"privileges": []}],
-        "queries": [{"user": f"{READER}|{TRINO_MAINTAINER}", "allow": ["execute"]}],
+        "queries": [{"user": f"{TRINO_READER}|{TRINO_MAINTAINER}", "allow": ["execute"]}],
         "system_information": [{"user": DRAINER, "allow": ["read", "write"]}],
     }
 

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from k2_operator.pipeline import effective
 from k2_operator.rendering.environment import maintenance_environment
 from k2_operator.rendering.network import egress_ports
 from k2_query.settings import QuerySettings
-from support.operator import UID, distributed, distributed_body, one, rendered, secured_body
+from support.operator import (
+    UID,
+    distributed,
+    distributed_body,
+    one,
+    operated_body,
+    operator_config,
+    rendered,
+    secured_body,
+)
 
 
 def scheduled(schedule: str = "0 3 * * *", **query: object) -> dict[str, Any]:
@@ -60,6 +71,17 @@ def test_it_knows_storage_and_trino_and_nothing_of_kafka_or_of_keys() -> None:
     referred = {name for name, variable in found.items() if "valueFrom" in variable}
     assert referred == {"K2_CATALOG_URI", "K2_S3_ACCESS_KEY", "K2_S3_SECRET_KEY", "K2_TRINO_PASSWORD"}
     assert not [name for name in found if name.startswith(("K2_KAFKA", "K2_API"))]
+
+
+def test_in_a_trino_of_the_operators_it_has_a_user_of_its_own_and_waits_until_that_answers() -> None:
+    body = operated_body()
+    body["spec"]["maintenance"] = {"schedule": "0 3 * * *"}
+    own = cron_job(body)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    found = {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in own["env"]}
+    assert found["K2_TRINO_USER"] == "k2-maintenance"
+    assert found["K2_TRINO_PASSWORD"] == {"secretKeyRef": {"name": "trino-access", "key": "maintenancePassword"}}
+    assert found["K2_TRINO_URL"] == "https://crypto-trino.markets.svc:8443"
+    assert replace(effective(body, operator_config()), trino_answers=False).maintenance_schedule is None
 
 
 def test_nothing_comes_in_and_out_go_storage_and_trino_alone() -> None:
