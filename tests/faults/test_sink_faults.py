@@ -8,12 +8,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.ledger_history import LEDGER, Told
+from k2_core.letters import DLQ
+from k2_core.records import TRADES, TableForm
+from k2_core.tables import load_table, open_catalog
+from k2_core.types import Partition
+from support.lake import committed_state
+from support.ledger import adds_up_to
 from support.records import Record, make_trades
 from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace, wait_until
 
@@ -86,6 +94,62 @@ def test_killed_while_it_defers_and_drains_it_neither_loses_nor_doubles(work: Si
     work.set_level(0)
     finish(work, trades)
     assert work.check_every_snapshot() > 0
+
+
+@pytest.mark.parametrize("seed", [41, 42])
+def test_killed_while_it_keeps_the_tables_beside_the_trades_it_neither_loses_nor_doubles(
+    work: SinkWorkspace, seed: int
+) -> None:
+    """Two at once, killed at random moments: the judges are the log's positions and bytes, and the commit state."""
+    draw = random.Random(seed)  # not for secrets
+    work.priorities = dict(zip(SYMBOLS, ("critical", "low", "normal") * 4, strict=True))
+    trades = make_trades(3_000, symbols=SYMBOLS, seed=seed)
+    bad = {number: b"no record %d" % number for number in range(60)}
+    topic_id, _ = work.admin.describe_topics([work.topic])[work.topic]
+    for number in range(6):
+        work.set_level(2 * (number % 2))
+        sinks = [work.start(K2_SINK_PROJECT_EVERY_S="0.05") for _ in range(2)]
+        sinks[0].wait_said("partitions taken")
+        for at in range(number, 60, 6):
+            work.produce_value(bad[at], at % work.partitions)
+        work.produce(trades[number::6])
+        time.sleep(draw.uniform(0.5, 2.0))
+        for sink in sinks:
+            sink.kill()
+    work.set_level(0)
+    last = work.start(K2_SINK_PROJECT_EVERY_S="0.05")
+    ends = work.admin.stable_ends(work.topic, [Partition(number) for number in range(work.partitions)])
+    wait_until(lambda: work.committed() == sum(ends.values()) and not work.owed(), "all to be in the table")
+    wait_until(lambda: len(beside(work, DLQ)) >= 60, "all letters in their table")
+    wait_until(lambda: told_to_the_head(work), "the history to be told")
+    letters = beside(work, DLQ).to_pylist()
+    places = [(row["topic_id"], row["kafka_partition"], row["kafka_offset"]) for row in letters]
+    assert len(set(places)) == len(places) == 60
+    assert {place[0] for place in places} == {topic_id}
+    assert sorted(row["value"] for row in letters) == sorted(bad.values())
+    state = committed_state(work.settings, work.namespace)
+    assert state is not None
+    assert adds_up_to(beside(work, LEDGER), state)
+    assert "unseen" not in beside(work, LEDGER).column("event").to_pylist()
+    assert last.terminate() == 0
+    work.check(trades, dead_letters=60)
+
+
+def beside(work: SinkWorkspace, form: TableForm) -> pa.Table:
+    """Return all rows of a table beside the trades."""
+    with closing(open_catalog(work.settings)) as catalog:
+        table = load_table(catalog, work.namespace, form)
+        return pa.table({}) if table is None else table.scan().to_arrow()
+
+
+def told_to_the_head(work: SinkWorkspace) -> bool:
+    """Return whether the history of the ledger goes up to the newest snapshot."""
+    with closing(open_catalog(work.settings)) as catalog:
+        ledger, trades = (load_table(catalog, work.namespace, form) for form in (LEDGER, TRADES))
+        assert ledger is not None
+        assert trades is not None
+        head = trades.current_snapshot()
+        return head is not None and Told.of(ledger.properties).sequence_number == head.sequence_number
 
 
 def test_two_at_once_share_the_work_and_one_may_die(work: SinkWorkspace) -> None:
