@@ -23,9 +23,10 @@ from k2_core.tables import load_table
 from k2_core.types import Level, Offset, TopicId
 from k2_query.maintenance.statements import Action
 from k2_query.maintenance.upkeep import ATTEMPTS
-from k2_sink.checking import Checking, Pace, Tables
+from k2_sink.checking import Checking
 from k2_sink.commit import Committed
 from k2_sink.metrics import SinkMetrics
+from k2_sink.projection import Tables, Turns
 from k2_sink.protocol import Claim, Span
 from k2_sink.raw_sweep import named
 from support.lake import by_message_id, trades_table
@@ -47,7 +48,7 @@ def lake(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator[Ma
 
 def checking(lake: Maintained) -> Checking:
     tables = Tables(lake.catalog, "market", OWNER.pipeline_uid)
-    return Checking(tables, set(), SinkMetrics(CollectorRegistry()), Pace(0.0, 1_000_000))
+    return Checking(tables, set(), SinkMetrics(CollectorRegistry()), Turns(0.0))
 
 
 def look(lake: Maintained) -> int:
