@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from k2_core.errors import SetupError
 from onenode import trino_image
 from onenode.servers import Servers
 from support.feed import Feed, container
+from support.lacking import needed
 from support.site import SYSTEM, Site
 from support.steady_load import SteadyLoad
 
@@ -42,12 +41,8 @@ TRINO_KINDS = ("deployments", "services", "configmaps", "networkpolicies", "podd
 @pytest.fixture(scope="module")
 def flow(site: Site, servers: Servers) -> Feed:
     """A pipeline that reads with DuckDB, and takes trades with ids one after the other."""
-    try:
+    with needed("Trino's image"):
         trino_image.java_home()
-    except SetupError as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"needs Trino's image: {error}", pytrace=False)
-        pytest.skip(f"needs Trino's image: {error}")
     servers.stop(["exchange"])
     options = ["--symbols", SYMBOL, "--rate", "50", "--first-id", f"{SYMBOL}={FIRST_ID}"]
     servers.up(["exchange"], exchange=options)
