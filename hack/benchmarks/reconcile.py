@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ CHANGES = 100
 STEADY_S = {1: 600.0, 100: 60.0, 1_000: 60.0}
 """For one pipeline as long as nothing is to be written in; for more, a few times the operator's look at everything."""
 PATIENCE_S = 2_400.0
+SILENT_S = 15.0
+"""Without a write: what came first is written. The last of a hundred statuses came 4 s after the one before it."""
 TOLD_EVERY_S = 60.0
+SERVICES = "198.18.0.0/16"
+"""Each pipeline has one; of a range that no network routes (RFC 2544)."""
 PIPELINES = "/apis/k2.dev/v1alpha1/namespaces/default/k2pipelines"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 
@@ -52,6 +56,8 @@ class Bench:
     api: httpx.Client
     operator: subprocess.Popen[bytes]
     port: int
+    replicas: dict[int, int] = field(default_factory=dict)
+    """Of the sinks of pipelines that were changed."""
 
     def figures(self) -> dict[str, float]:
         """The operator's metrics."""
@@ -79,22 +85,24 @@ class Bench:
         self.api.post(PIPELINES, json=body).raise_for_status()
 
     def settle(self, count: int, progress: Progress) -> None:
-        """Wait until all have their children and nothing is written any more."""
-        deadline_s = time.monotonic() + PATIENCE_S
-        told_s = time.monotonic()
-        while time.monotonic() < deadline_s:
+        """Wait until all have their children and nothing has been written for a while."""
+        began_s = told_s = written_s = time.monotonic()
+        before = self.writes()
+        while (now_s := time.monotonic()) - began_s < PATIENCE_S:
             shown = sum(value for name, value in self.figures().items() if name.startswith("k2_operator_pipelines{"))
-            before = self.writes()
-            time.sleep(3)
-            if shown >= count and self.writes() == before:
+            if (writes := self.writes()) != before:
+                before, written_s = writes, now_s
+            if shown >= count and now_s - written_s >= SILENT_S:
                 return
-            if time.monotonic() - told_s >= TOLD_EVERY_S:
-                told_s = time.monotonic()
-                progress(f"{count}: {shown:.0f} pipelines known, {self.writes():.0f} writes so far")
+            if now_s - told_s >= TOLD_EVERY_S:
+                told_s = now_s
+                progress(f"{count}: {shown:.0f} pipelines known, {writes:.0f} writes so far")
+            time.sleep(1)
         raise SetupError(f"found no steady state with {count} pipelines in {PATIENCE_S:g} s")
 
-    def change(self, number: int, replicas: int) -> float:
+    def change(self, number: int) -> float:
         """Change a pipeline; return seconds until its sink's Deployment has it."""
+        replicas = self.replicas[number] = 5 - self.replicas.get(number, 3)
         patch = {"spec": {"sink": {"replicas": replicas}}}
         began_s = time.monotonic()
         headers = {"Content-Type": "application/merge-patch+json"}
@@ -122,7 +130,8 @@ def run(progress: Progress) -> list[Figure]:
                 bench.create(number)
             made = count
             bench.settle(count, progress)
-            progress(f"{count}: all children after {time.monotonic() - began_s:.0f} s, {bench.memory_mib():.0f} MiB")
+            taken_s = time.monotonic() - began_s - SILENT_S
+            progress(f"{count}: all children after {taken_s:.0f} s, {bench.memory_mib():.0f} MiB")
             figures += measured(bench, count)
             progress(", ".join(f"{figure.metric}: {figure.value:.3g} {figure.unit}" for figure in figures[-6:]))
     return figures
@@ -135,7 +144,7 @@ def measured(bench: Bench, count: int) -> list[Figure]:
     idle_requests, idle_writes = bench.requests() - requests, bench.writes() - writes
     idle_cpu = (_cpu_s(bench) - cpu_s) / steady_s
     requests, began_s = bench.requests(), time.monotonic()
-    spent = [bench.change(number % count, 2 + number // count % 2) for number in range(CHANGES)]
+    spent = [bench.change(number * max(1, count // CHANGES) % count) for number in range(CHANGES)]
     rate = (bench.requests() - requests) / (time.monotonic() - began_s)
     quantiles = statistics.quantiles(spent, n=100)
     label = f"{count:,} pipelines"
@@ -179,7 +188,7 @@ def control_plane(folder: Path, progress: Progress) -> Iterator[Path]:
     The controllers are stopped: they would make 3,000 pods that nothing runs, on the processors that the operator is
     measured on.
     """
-    made = cluster.up_control_plane(folder, bound=True, say=progress)
+    made = cluster.up_control_plane(folder, bound=True, say=progress, services=SERVICES)
     try:
         Processes(folder).stop("kube-controller-manager")
         kubeconfig = Path(made.kubeconfig)

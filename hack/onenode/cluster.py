@@ -86,13 +86,16 @@ def claim(directory: Path) -> None:
     directory.chmod(0o700)
 
 
-def up_control_plane(directory: Path, *, bound: bool = False, say: Say = say_on_stderr) -> Cluster:
+def up_control_plane(
+    directory: Path, *, bound: bool = False, say: Say = say_on_stderr, services: str | None = None
+) -> Cluster:
     """Start etcd, API server and controller-manager on free ports of loopback.
 
     Args:
         directory: The cluster's folder; must not hold anything yet.
         bound: Whether everything dies with this process.
         say: Told about every step that takes seconds.
+        services: The range of Services' addresses, if there are to be more than the 254 of a test cluster.
 
     Raises:
         SetupError: It could not be started; nothing is left.
@@ -100,7 +103,7 @@ def up_control_plane(directory: Path, *, bound: bool = False, say: Say = say_on_
     directory = directory.absolute()
     claim(directory)
     processes = Processes(directory, bound=bound)
-    plane = ControlPlane(processes, free_address(directory), say=say)
+    plane = ControlPlane(processes, free_address(directory), say=say, services=services)
     cluster = Cluster(str(directory), str(plane.kubeconfig), plane.address.server)
     cluster.save()
     try:

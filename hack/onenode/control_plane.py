@@ -73,12 +73,20 @@ class ControlPlane:
         probe: Whether the API server answers a path with success, asked from where it can be reached; None asks it
             from here.
         say: Told about every step that takes seconds.
+        services: The range of Services' addresses, `SERVICE_RANGE` unless there are to be more than its 254.
     """
 
     def __init__(
-        self, processes: Processes, address: Address, *, probe: Probe | None = None, say: Say = say_on_stderr
+        self,
+        processes: Processes,
+        address: Address,
+        *,
+        probe: Probe | None = None,
+        say: Say = say_on_stderr,
+        services: str | None = None,
     ) -> None:
         self.address = address
+        self._services = services or SERVICE_RANGE
         self._probe = probe or self._ask
         self._processes = processes
         self._say = say
@@ -218,7 +226,7 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={pki / 'service-accounts.crt'}",
             f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
-            f"--service-cluster-ip-range={SERVICE_RANGE}",
+            f"--service-cluster-ip-range={self._services}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--anonymous-auth=false",

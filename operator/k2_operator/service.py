@@ -107,7 +107,7 @@ class Service:
                 cluster=self._cluster,
                 pipelines=self._pipelines,
                 store=self._store,
-                writer=Writer(self._cluster, self._store, self._autoscalers),
+                writer=Writer(self._cluster, self._store, self._autoscalers, wake=self._queue.wake),
                 observer=self._observer,
                 controllers=self._controllers,
                 reporter=Reporter(self._cluster, self._pipelines, metrics, config.drain_timeout_seconds),

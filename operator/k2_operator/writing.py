@@ -17,9 +17,9 @@ from k2_operator.autoscalers import Autoscalers
 from k2_operator.cluster import Cluster
 from k2_operator.compare import differences
 from k2_operator.errors import ApiRefusedError, FieldConflictError
-from k2_operator.names import DEPLOYMENT, KINDS, MANAGER
+from k2_operator.names import DEPLOYMENT, KINDS, MANAGER, Kind
 from k2_operator.status import Refusal
-from k2_operator.store import Place, Store, owner_uid, pipeline_of, place_of
+from k2_operator.store import Key, Place, Store, owner_uid, pipeline_of, place_of
 
 NAME_TAKEN: Final = "NameTaken"
 MENDED_WITHIN_S: Final = 600.0
@@ -40,8 +40,15 @@ class Writer:
     """
 
     def __init__(
-        self, cluster: Cluster, store: Store, autoscalers: Autoscalers, clock: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        store: Store,
+        autoscalers: Autoscalers,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        wake: Callable[[Key], None] = lambda _: None,
     ) -> None:
+        self._wake = wake
         self._cluster = cluster
         self._store = store
         self._autoscalers = autoscalers
@@ -90,16 +97,21 @@ class Writer:
     async def _apply(self, place: Place, manifest: Manifest) -> Refusal | None:
         kind = KINDS[place.kind]
         try:
-            self._store.put(kind, await self._cluster.apply(manifest))
+            self._take_in(kind, await self._cluster.apply(manifest))
         except FieldConflictError as error:
             others = [conflict for conflict in error.conflicts if conflict.manager != MANAGER]
             if any(conflict.declared for conflict in others) or (others and not self._may_mend(place)):
                 return _conflict(place, error)
-            self._store.put(kind, await self._cluster.apply(manifest, force=True))
+            self._take_in(kind, await self._cluster.apply(manifest, force=True))
         except ApiRefusedError as error:
             text = f"{place.kind} {place.name}: {error}; correct the pipeline, or the operator's role"
             return Refusal("ApiRefused", text)
         return None
+
+    def _take_in(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Keep the answer to a write, and have its pipeline looked at again: the watch tells nothing newer."""
+        if (key := self._store.put(kind, body)) is not None:
+            self._wake(key)
 
     def _may_mend(self, place: Place) -> bool:
         """Whether a one-off edit is taken back: not more than a few times in a while."""
@@ -116,7 +128,7 @@ class Writer:
             live = self._store.get(place)
             if live is not None and owner_uid(live) == uid and live["spec"].get("replicas"):
                 patch = {"metadata": {"uid": live["metadata"]["uid"]}, "spec": {"replicas": 0}}
-                self._store.put(DEPLOYMENT, await self._cluster.merge(DEPLOYMENT, namespace, name, patch))
+                self._take_in(DEPLOYMENT, await self._cluster.merge(DEPLOYMENT, namespace, name, patch))
 
     async def delete(self, places: Iterable[Place], uid: str) -> None:
         """Delete children of that owner."""

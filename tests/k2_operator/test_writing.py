@@ -10,7 +10,7 @@ from k2_operator.cluster import Cluster
 from k2_operator.names import AUTOSCALER, CONFIG_MAP, DEPLOYMENT, MANAGER
 from k2_operator.rendering.manifests import with_replicas
 from k2_operator.status import Refusal
-from k2_operator.store import Place, Store
+from k2_operator.store import Key, Place, Store
 from k2_operator.writing import MENDED_AT_MOST, MENDED_WITHIN_S, NAME_TAKEN, Writer
 from support.api_server import asked, config_map
 from support.cluster import ControlPlaneHandle
@@ -50,12 +50,15 @@ def sink(namespace: str, uid: str = UID) -> dict[str, Any]:
 def test_what_is_as_it_was_rendered_is_not_written_again(namespace: str, uid: str) -> None:
     async def scenario(cluster: Cluster) -> None:
         store = Store()
-        writer = Writer(cluster, store, Autoscalers(lambda *_: None))
+        woken: list[Key] = []
+        writer = Writer(cluster, store, Autoscalers(lambda *_: None), wake=woken.append)
         assert await writer.write([file(namespace, uid)], uid) == []
         before = store.get(Place("ConfigMap", namespace, "p"))
         assert await writer.write([file(namespace, uid)], uid) == []
         assert store.get(Place("ConfigMap", namespace, "p")) == before
+        assert woken == [Key(namespace, "p")]  # what was written is told at once, not at the next look at everything
         assert await writer.write([file(namespace, uid, "2")], uid) == []
+        assert len(woken) == 2
         found = await cluster.get(CONFIG_MAP, namespace, "p")
         assert found is not None
         assert found["data"] == {"x": "2"}
