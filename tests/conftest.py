@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.config import ServiceSettings
 from onenode import cluster as clusters
 from support import postgres as postgres_servers
 from support import registry as registries
+from support import rest_catalog as rest_catalogs
 from support import s3 as s3_servers
 from support import trino as trino_servers
 from support.cluster import ControlPlaneHandle
 from support.cluster import start_or_skip as start_control_plane_or_skip
 from support.kafka import TopicFactory, start_or_skip
+from support.lake import environment_settings, lake_settings
 from support.postgres import LocalPostgres
 from support.registry import LocalRegistry
+from support.rest_catalog import LocalRestCatalog
 from support.s3 import LocalS3
 from support.trino import LocalTrino
 
@@ -74,6 +79,34 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPostgres
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def rest_server(
+    postgres: LocalPostgres, s3: LocalS3, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalRestCatalog]:
+    """A running REST catalog for the whole session; ask for `rest_catalog`."""
+    directory = tmp_path_factory.mktemp("rest-catalog")
+    server = LocalRestCatalog(directory, postgres.database(), s3.environment(s3.bucket()))
+    rest_catalogs.start_or_skip(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def rest_catalog(rest_server: LocalRestCatalog) -> Iterator[LocalRestCatalog]:
+    """The REST catalog, empty; a test that stops it starts it again."""
+    yield rest_server
+    rest_server.clear()
+
+
+@pytest.fixture(params=["sql", "rest"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> ServiceSettings:
+    """A catalog in a file and a warehouse in a folder; or a REST catalog, and a warehouse on S3."""
+    if request.param == "sql":
+        return lake_settings(tmp_path)
+    server: LocalRestCatalog = request.getfixturevalue("rest_catalog")
+    return environment_settings(server.environment)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NoSuchTableError, RESTError, TableAlreadyExistsError
+from pyiceberg.exceptions import NoSuchTableError, RESTError, ServerError, TableAlreadyExistsError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -185,8 +185,10 @@ def ensure_table(catalog: Catalog, namespace: str, form: TableForm, pipeline_uid
     merging = {} if form.partitioned else MERGING
     more: dict[str, Any] = {"properties": TABLE_PROPERTIES | merging | {PIPELINE_KEY: pipeline_uid}}
     with answering(catalog.properties.get("warehouse", ""), catalog.properties):
-        with contextlib.suppress(IntegrityError):  # another sink was faster: SqlCatalog looks first and writes then
+        try:
             catalog.create_namespace_if_not_exists(namespace)
+        except (IntegrityError, ServerError):  # another sink was faster: catalogs look first and write then
+            catalog.create_namespace_if_not_exists(namespace)  # it is there now, or this says what is wrong
         try:
             return catalog.create_table(
                 table_name(namespace, form),
@@ -195,5 +197,7 @@ def ensure_table(catalog: Catalog, namespace: str, form: TableForm, pipeline_uid
                 sort_order=sort_order(schema),
                 **more,
             )
-        except TableAlreadyExistsError:  # another sink was faster
-            return catalog.load_table(table_name(namespace, form))
+        except (TableAlreadyExistsError, ServerError):  # another sink was faster; some servers have no word for it
+            if (made := load_table(catalog, namespace, form)) is None:
+                raise
+            return made

@@ -1,4 +1,4 @@
-"""Sinks and the query service on servers as a cluster has them: PostgreSQL, S3, and a Kafka with TLS and passwords."""
+"""Sinks and the query service on servers as a cluster has them: PostgreSQL or a REST catalog, S3, Kafka with TLS."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from k2_core.kafka import KafkaAdmin
 from support.lake import environment_settings
 from support.postgres import SHIBBOLETH, LocalPostgres
 from support.records import make_trades
+from support.rest_catalog import LocalRestCatalog
 from support.s3 import SIGNING_KEY, LocalS3
 from support.secure_kafka import SecureKafka
 from support.sink import SinkProcess, SinkWorkspace, wait_until
@@ -33,10 +34,24 @@ API_KEY = "tests.0123456789abcdef"
 SECRETS = (SHIBBOLETH, SIGNING_KEY, API_KEY.partition(".")[2])
 
 
+@pytest.fixture(params=["sql", "rest"])
+def catalog(request: pytest.FixtureRequest) -> LocalPostgres | LocalRestCatalog:
+    """The server that a pipeline's catalog is."""
+    server: LocalPostgres | LocalRestCatalog = request.getfixturevalue(
+        {"sql": "postgres", "rest": "rest_catalog"}[request.param]
+    )
+    return server
+
+
 @pytest.fixture
-def work(kafka: LocalKafka, s3: LocalS3, postgres: LocalPostgres, tmp_path: Path) -> Iterator[SinkWorkspace]:
-    """A pipeline whose catalog is in PostgreSQL and whose files are on S3; no log of it may show a secret."""
-    lake = {"K2_CATALOG_URI": postgres.database(), **s3.environment(s3.bucket())}
+def work(
+    kafka: LocalKafka, s3: LocalS3, catalog: LocalPostgres | LocalRestCatalog, tmp_path: Path
+) -> Iterator[SinkWorkspace]:
+    """A pipeline whose catalog is a server and whose files are on S3; no log of it may show a secret."""
+    if isinstance(catalog, LocalRestCatalog):
+        lake = catalog.environment
+    else:
+        lake = {"K2_CATALOG_URI": catalog.database(), **s3.environment(s3.bucket())}
     workspace = SinkWorkspace(kafka.bootstrap_servers, tmp_path, lake=lake)
     yield workspace
     workspace.close()
@@ -117,7 +132,7 @@ def test_two_sinks_one_killed_every_trade_once_and_readable(work: SinkWorkspace)
 
 
 def test_an_outage_of_either_server_heals_and_loses_nothing(
-    work: SinkWorkspace, s3: LocalS3, postgres: LocalPostgres
+    work: SinkWorkspace, s3: LocalS3, catalog: LocalPostgres | LocalRestCatalog
 ) -> None:
     trades = make_trades(1_500, symbols=SYMBOLS, seed=42)
     sink = work.start()
@@ -132,13 +147,13 @@ def test_an_outage_of_either_server_heals_and_loses_nothing(
     finally:
         s3.start()
     wait_until(lambda: work.committed() == 1_000, "the second part")
-    postgres.stop()
+    catalog.stop()
     try:
         work.produce(trades[1_000:])
         sink.wait_said("no clear answer")
         assert sink.get("/livez").status_code == 200
     finally:
-        postgres.start()
+        catalog.start()
     wait_until(lambda: work.committed() == 1_500, "the third part")
     wait_until(lambda: sink.get("/readyz").is_success, "readiness to come back")
     assert sink.terminate() == 0
@@ -156,10 +171,19 @@ def refused(work: SinkWorkspace, **wrong: str) -> str:
         sink.kill()
 
 
+@pytest.mark.parametrize("catalog", ["sql"], indirect=True)
 def test_what_is_wrong_with_a_server_is_one_line_at_the_start(work: SinkWorkspace, postgres: LocalPostgres) -> None:
     assert "found the key refused" in refused(work, K2_S3_ACCESS_KEY="wrong")
     assert "found no such bucket" in refused(work, K2_WAREHOUSE="s3://nowhere-at-all/w")
     assert "password authentication failed" in refused(work, K2_CATALOG_URI=postgres.uri("postgres", "wrong"))
+
+
+@pytest.mark.parametrize("catalog", ["rest"], indirect=True)
+def test_what_is_wrong_with_a_rest_catalog_is_one_line_at_the_start(work: SinkWorkspace, s3: LocalS3) -> None:
+    assert "found the key refused" in refused(work, K2_S3_ACCESS_KEY="wrong")
+    nobody = ports.find_free("nobody")
+    assert "Connection refused" in refused(work, K2_CATALOG_URI=f"http://127.0.0.1:{nobody}")
+    assert "catalog: found" in refused(work, K2_CATALOG_URI=s3.endpoint)
 
 
 class TestSecureKafka:

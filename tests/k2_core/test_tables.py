@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,10 @@ from k2_core.errors import CatalogUnavailableError, SpecError
 from k2_core.quality import QUALITY
 from k2_core.records import QUOTES, RECORD_TYPES, TRADES, RecordType
 from k2_core.tables import TABLE_PROPERTIES, ensure_table, load_table, open_catalog, sort_columns, sql_uri, table_name
+from support.lake import environment_settings
 from support.postgres import LocalPostgres
+from support.rest_catalog import LocalRestCatalog
+from support.s3 import LocalS3
 
 EACH_TYPE = pytest.mark.parametrize("record_type", RECORD_TYPES.values(), ids=lambda kind: kind.name)
 
@@ -188,6 +192,16 @@ class TestTable:
         assert first.metadata.table_uuid == second.metadata.table_uuid
         assert second.properties["k2.pipeline"] == "one"
 
+    def test_a_server_that_cannot_make_it_is_said(self, rest_catalog: LocalRestCatalog, s3: LocalS3) -> None:
+        with closing(open_catalog(environment_settings(rest_catalog.environment))) as opened:
+            s3.stop()
+            try:
+                with pytest.raises(CatalogUnavailableError, match="catalog: found ServerError"):
+                    ensure_table(opened, "market", TRADES, "x")
+            finally:
+                s3.start()
+            assert ensure_table(opened, "market", TRADES, "x").properties["k2.pipeline"] == "x"
+
     def test_namespaces_are_apart(self, catalog: Catalog) -> None:
         one = ensure_table(catalog, "market", TRADES, "x")
         two = ensure_table(catalog, "test", TRADES, "x")
@@ -203,14 +217,14 @@ class TestTable:
 
 
 class TestSeveralCreators:
-    def test_all_get_the_one_table(self, tmp_path: Path) -> None:
-        open_catalog(settings_of(tmp_path)).close()  # its own tables are made by one
+    def test_all_get_the_one_table(self, lake: ServiceSettings) -> None:
+        open_catalog(lake).close()  # its own tables are made by one
         gate = threading.Barrier(4)
         made: list[Table] = []
         failed: list[Exception] = []
 
         def create() -> None:
-            own = open_catalog(settings_of(tmp_path))
+            own = open_catalog(lake)
             gate.wait()
             try:
                 made.append(ensure_table(own, "market", TRADES, "x"))
@@ -240,7 +254,8 @@ class TestSeveralCreators:
     def test_the_one_that_is_late_takes_the_others(self, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
         """The other sink's table appears between looking and creating."""
         first = ensure_table(catalog, "market", TRADES, "early")
-        monkeypatch.setattr(tables, "load_table", lambda *_: None)
+        stale: list[Table | None] = [None]  # as in the test before
+        monkeypatch.setattr(tables, "load_table", lambda *at: stale.pop() if stale else load_table(*at))
         assert ensure_table(catalog, "market", TRADES, "late").metadata.table_uuid == first.metadata.table_uuid
 
 

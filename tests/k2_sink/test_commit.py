@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyiceberg.catalog import Catalog
-from sqlalchemy.exc import OperationalError
 
 from k2_core.errors import CatalogUnavailableError, StateError
 from k2_core.records import TRADES
 from k2_core.state import SNAPSHOT_KEY, STATE_KEY, CommitState, LedgerEntry
 from k2_core.tables import open_catalog
-from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_core.types import Offset, Partition, TopicId
 from k2_sink.commit import (
     ATTEMPTS,
     BATCH_KEY,
@@ -28,51 +25,11 @@ from k2_sink.commit import (
     read_head,
     recover,
 )
-from k2_sink.files import FileWriter, sort_rows
 from k2_sink.ledger import Paid
 from k2_sink.protocol import Claim, Drained, Fenced, Repayment, Span, Superseded
+from support.committing import OWNER, TOPIC, Faulty, claim, write, writer
 from support.lake import by_message_id, committed_state, lake_settings, records_of, table_form, table_rows, trades_table
-from support.records import Record, make_trades
-
-TOPIC = TopicName("market.crypto.trades.binance")
-OWNER = Owner("uid", "cluster")
-
-
-def writer(folder: Path, catalog: Catalog | None = None, owner: Owner = OWNER) -> TableWriter:
-    return TableWriter(catalog or open_catalog(lake_settings(folder)), "market", TRADES, owner, sleep=lambda _: None)
-
-
-def claim(start: int, end: int, *, partition: int = 0, batch_id: str = "b") -> Claim:
-    at = (TOPIC, Partition(partition))
-    return Claim("cluster", {TOPIC: TopicId("id")}, {at: Span(Offset(start), Offset(end))}, batch_id)
-
-
-def write(to: TableWriter, trades: list[Record], name: str) -> list[Any]:
-    groups = sort_rows(table_form(trades))
-    return [FileWriter(to.table, 3).write(group, f"{name}-{number}") for number, group in enumerate(groups)]
-
-
-class Faulty:
-    """A real catalog whose commits can be made to go wrong, before or after they took place."""
-
-    def __init__(self, real: Catalog) -> None:
-        self._commit = real.commit_table
-        self.before: list[Callable[[], None]] = []
-        self.after: list[Callable[[], None]] = []
-        setattr(real, "commit_table", self.commit_table)  # noqa: B010  # an assignment would not type-check
-        self.catalog = real
-
-    def commit_table(self, *arguments: Any) -> Any:
-        if self.before:
-            self.before.pop(0)()
-        answer = self._commit(*arguments)
-        if self.after:
-            self.after.pop(0)()
-        return answer
-
-
-def lose_the_answer() -> None:
-    raise OperationalError("COMMIT", {}, Exception("the server closed the connection"))
+from support.records import make_trades
 
 
 def test_rows_and_state_arrive_in_one_snapshot(tmp_path: Path) -> None:
@@ -101,71 +58,11 @@ def test_a_batch_of_no_rows_still_makes_a_snapshot_with_its_state(tmp_path: Path
     assert isinstance(ours.commit(claim(5, 9), []), Committed)
 
 
-def test_of_two_writers_with_the_same_offsets_one_lands_and_the_other_is_told(tmp_path: Path) -> None:
-    first, second = writer(tmp_path), writer(tmp_path)
-    trades = make_trades(50, seed=2)
-    files = write(first, trades, "a"), write(second, trades, "b")
-    assert isinstance(first.commit(claim(0, 50), files[0]), Committed)
-    assert second.commit(claim(0, 50), files[1]) == Superseded({(TOPIC, Partition(0)): Offset(50)})
-    assert len(table_rows(tmp_path)) == 50
-
-
-def test_a_writer_overtaken_between_load_and_commit_goes_on_with_its_own_partition(tmp_path: Path) -> None:
-    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
-    slow, fast = writer(tmp_path, faulty.catalog), writer(tmp_path)
-    trades = make_trades(100, seed=3)
-    mine, theirs = trades[:50], trades[50:]
-
-    def overtake() -> None:
-        assert isinstance(fast.commit(claim(0, 50, partition=1), write(fast, theirs, "fast")), Committed)
-
-    faulty.before.append(overtake)
-    assert isinstance(slow.commit(claim(0, 50), write(slow, mine, "slow")), Committed)
-    assert slow.failures == {"conflict": 1}
-    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
-    state = committed_state(tmp_path)
-    assert state is not None
-    assert {number: at.next for number, at in state.topics[TOPIC].partitions.items()} == {0: 50, 1: 50}
-
-
-def test_a_writer_overtaken_on_its_own_partition_drops_its_batch(tmp_path: Path) -> None:
-    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
-    zombie, heir = writer(tmp_path, faulty.catalog), writer(tmp_path)
-    trades = make_trades(50, seed=4)
-
-    def overtake() -> None:
-        assert isinstance(heir.commit(claim(0, 50), write(heir, trades, "heir")), Committed)
-
-    faulty.before.append(overtake)
-    assert isinstance(zombie.commit(claim(0, 30), write(zombie, trades[:30], "zombie")), Superseded)
-    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
-
-
-def test_a_commit_whose_answer_was_lost_is_found_to_have_landed(tmp_path: Path) -> None:
-    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
-    ours = writer(tmp_path, faulty.catalog)
-    trades = make_trades(50, seed=5)
-    faulty.after.append(lose_the_answer)
-    assert isinstance(ours.commit(claim(0, 50), write(ours, trades, "a")), Committed)
-    assert ours.failures == {"unknown": 1, "landed_unseen": 1}
-    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
-
-
-def test_a_commit_that_never_got_through_is_made_again(tmp_path: Path) -> None:
-    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
-    ours = writer(tmp_path, faulty.catalog)
-    trades = make_trades(50, seed=6)
-    faulty.before += [lose_the_answer, lose_the_answer]
-    assert isinstance(ours.commit(claim(0, 50), write(ours, trades, "a")), Committed)
-    assert ours.failures == {"unknown": 2}
-    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
-
-
 def test_a_catalog_that_never_answers_clearly_is_given_up_and_the_same_files_land_later(tmp_path: Path) -> None:
     faulty = Faulty(open_catalog(lake_settings(tmp_path)))
     ours = writer(tmp_path, faulty.catalog)
     files = write(ours, make_trades(50, seed=7), "a")
-    faulty.before += [lose_the_answer] * ATTEMPTS
+    faulty.before += [faulty.lose_the_answer] * ATTEMPTS
     with pytest.raises(CatalogUnavailableError, match=f"no clear answer in {ATTEMPTS} attempts"):
         ours.commit(claim(0, 50), files)
     assert isinstance(ours.commit(claim(0, 50), files), Committed)
@@ -188,48 +85,6 @@ def test_a_locked_catalog_heals(tmp_path: Path) -> None:
     lock.close()
     assert ours.failures == {"unknown": 1}
     assert len(table_rows(tmp_path)) == 50
-
-
-def test_files_that_landed_unseen_are_kept_when_another_writer_has_gone_on_from_them(tmp_path: Path) -> None:
-    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
-    ours, heir = writer(tmp_path, faulty.catalog), writer(tmp_path)
-    trades = make_trades(50, seed=21)
-
-    def heir_goes_on_and_the_answer_is_lost() -> None:
-        assert isinstance(heir.commit(claim(50, 60), []), Committed)
-        lose_the_answer()
-
-    faulty.after.append(heir_goes_on_and_the_answer_is_lost)
-    verdict = ours.commit(claim(0, 50, batch_id="ours"), write(ours, trades, "a"))
-    assert verdict == Superseded({(TOPIC, Partition(0)): Offset(60)})
-    assert ours.may_hold("ours")
-    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
-
-
-def test_a_batch_that_lost_clearly_is_nowhere(tmp_path: Path) -> None:
-    first, second = writer(tmp_path), writer(tmp_path)
-    assert isinstance(first.commit(claim(0, 50, batch_id="first"), []), Committed)
-    assert isinstance(second.commit(claim(0, 50, batch_id="second"), []), Superseded)
-    assert not first.may_hold("first")
-    assert not second.may_hold("second")
-
-
-def test_a_batch_that_landed_unseen_is_found_by_a_later_call(tmp_path: Path) -> None:
-    faulty = Faulty(open_catalog(lake_settings(tmp_path)))
-    ours = writer(tmp_path, faulty.catalog)
-    trades = make_trades(50, seed=22)
-    files = write(ours, trades, "a")
-    waits = [give_up]
-    ours = TableWriter(faulty.catalog, "market", TRADES, OWNER, sleep=lambda _: waits.pop()() if waits else None)
-    faulty.after.append(lose_the_answer)
-    with pytest.raises(CatalogUnavailableError, match="given up"):
-        ours.commit(claim(0, 50), files)
-    assert isinstance(ours.commit(claim(0, 50), files), Committed)
-    assert by_message_id(records_of(table_rows(tmp_path))) == by_message_id(trades)
-
-
-def give_up() -> None:
-    raise CatalogUnavailableError("given up")
 
 
 def recovered(base: CommitState, **changes: Any) -> Recovery:
@@ -284,7 +139,7 @@ def test_a_recovery_whose_answer_was_lost_says_so(tmp_path: Path) -> None:
     ours = writer(tmp_path, faulty.catalog)
     ours.commit(claim(0, 50), [])
     table, state = ours.load()
-    faulty.after.append(lose_the_answer)
+    faulty.after.append(faulty.lose_the_answer)
     with pytest.raises(CatalogUnavailableError, match="found OperationalError"):
         recover(table, recovered(state))
 
@@ -380,7 +235,7 @@ def test_a_drain_whose_answer_was_lost_is_in_once(tmp_path: Path) -> None:
     ours = writer(tmp_path, faulty.catalog)
     defer_all(ours)
     trades = make_trades(50, symbols=("BTCUSDT",), seed=31)
-    faulty.after.append(lose_the_answer)
+    faulty.after.append(faulty.lose_the_answer)
     done = ours.commit(repay(50), write(ours, trades, "a"))
     assert isinstance(done, Committed)
     assert ours.failures == {"unknown": 1, "landed_unseen": 1}

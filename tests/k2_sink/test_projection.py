@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
 
+from k2_core.config import ServiceSettings
 from k2_core.errors import CatalogUnavailableError, StateError
 from k2_core.letters import DLQ, Letter, Place, letter_rows
 from k2_core.tables import load_table, open_catalog
 from k2_core.types import Level, Offset, Partition, TopicId, TopicName
 from k2_sink.projection import CATCH_UP_SHARE, Tables, Turns, write
-from support.lake import lake_settings
 
 NOTHING = letter_rows([])
 
@@ -26,8 +25,8 @@ def one(number: int) -> pa.Table:
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with closing(open_catalog(lake_settings(tmp_path))) as opened:
+def catalog(lake: ServiceSettings) -> Iterator[Catalog]:
+    with closing(open_catalog(lake)) as opened:
         yield opened
 
 

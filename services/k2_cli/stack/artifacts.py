@@ -1,8 +1,8 @@
-"""Kafka's jars: fetched once, checked against a shipped lock each time, cached for every user of this account.
+"""Jars: fetched once, checked against a lock each time, cached for every user of this account.
 
 Owns the cache folder and the lock file `kafka.lock` beside this module (written by `k2_cli.stack.relock`). Called by
-`k2_cli.stack.kafka`. The lock holds the whole closure, so nothing is resolved at run time: each jar is one download
-(`k2_cli.stack.maven`). A jar whose size or SHA-256 differs from the lock is never put on a class path.
+`k2_cli.stack.kafka`, for Kafka's. A lock holds the whole closure, so nothing is resolved at run time: each jar is one
+download (`k2_cli.stack.maven`). A jar whose size or SHA-256 differs from the lock is never put on a class path.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Jar:
     """One locked artifact.
 
     Args:
-        coordinate: `group:artifact:version`.
+        coordinate: `group:artifact:version`, and for another jar of the same artifact `:classifier`.
         size_bytes: Exact length.
         sha256: Lower-case hex digest.
     """
@@ -53,8 +53,8 @@ class Jar:
     @property
     def file_name(self) -> str:
         """Name in the cache folder, as Maven names the file."""
-        _, artifact, version = self.coordinate.split(":")
-        return f"{artifact}-{version}.jar"
+        _, *parts = self.coordinate.split(":")
+        return f"{'-'.join(parts)}.jar"
 
     def matches(self, path: Path) -> bool:
         """Whether the file exists and is exactly this jar."""
@@ -103,7 +103,7 @@ def cache_root() -> Path:
         raise SetupError("found no home directory, expected HOME or K2_CACHE_DIR to name a folder") from error
 
 
-def ensure_jars(progress: Progress = lambda _: None, *, jars: Sequence[Jar] | None = None) -> Path:
+def ensure_jars(progress: Progress = lambda _: None, *, jars: Sequence[Jar] | None = None, name: str = "Kafka") -> Path:
     """Returns a folder that holds exactly the locked jars, fetching what is missing or damaged.
 
     Checking 45 MB takes about 0.05 s. Several processes may call this at once: one fetches, the others wait.
@@ -111,21 +111,22 @@ def ensure_jars(progress: Progress = lambda _: None, *, jars: Sequence[Jar] | No
     Args:
         progress: Told about every step that takes seconds.
         jars: What the folder must hold; None reads the shipped lock.
+        name: What they are the jars of.
 
     Raises:
         SetupError: A jar could not be fetched, differs from the lock, or the cache cannot be written.
     """
     wanted = read_lock() if jars is None else tuple(jars)
-    folder = cache_root() / f"kafka-{_content_version(wanted)}"
+    folder = cache_root() / f"{name.lower().replace(' ', '-')}-{_content_version(wanted)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if _unfit(wanted, folder):
-            with _exclusive(folder / ".lock", progress):
-                _fetch(_unfit(wanted, folder), folder, progress)
+            with _exclusive(folder / ".lock", name, progress):
+                _fetch(_unfit(wanted, folder), folder, name, progress)
     except OSError as error:
         raise SetupError(
-            f"cannot keep Kafka's jars in {folder}: {error.strerror or error}; set K2_CACHE_DIR to a folder with "
-            f"{sum(jar.size_bytes for jar in wanted) // 1_000_000} MB free"
+            f"cannot keep the jars of {name} in {folder}: {error.strerror or error}; set K2_CACHE_DIR to a folder "
+            f"with {sum(jar.size_bytes for jar in wanted) // 1_000_000} MB free"
         ) from error
     return folder
 
@@ -142,17 +143,17 @@ def _unfit(jars: Sequence[Jar], folder: Path) -> list[Jar]:
 
 
 @contextmanager
-def _exclusive(path: Path, progress: Progress) -> Iterator[None]:
+def _exclusive(path: Path, name: str, progress: Progress) -> Iterator[None]:
     with path.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("another process is fetching Kafka's jars; waiting for it")
+            progress(f"another process is fetching the jars of {name}; waiting for it")
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
-def _fetch(jars: Sequence[Jar], folder: Path, progress: Progress) -> None:
+def _fetch(jars: Sequence[Jar], folder: Path, name: str, progress: Progress) -> None:
     if not jars:
         return
     for leftover in folder.glob("fetch-*"):  # of a process that was killed: the lock is ours
@@ -160,7 +161,7 @@ def _fetch(jars: Sequence[Jar], folder: Path, progress: Progress) -> None:
     for recording in folder.glob("start-*.aot"):  # of files that are replaced now (k2_cli.stack.start_cache)
         recording.unlink()
     total_mb = sum(jar.size_bytes for jar in jars) / 1e6
-    progress(f"fetching Kafka: {len(jars)} jars, {total_mb:.0f} MB, once")
+    progress(f"fetching {name}: {len(jars)} jars, {total_mb:.0f} MB, once")
     with (
         tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as scratch,
         ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool,
@@ -173,7 +174,7 @@ def _fetch(jars: Sequence[Jar], folder: Path, progress: Progress) -> None:
                 done_mb += downloads[download].size_bytes / 1e6
                 if (tenths := int(10 * done_mb / total_mb)) > shown_tenths:
                     shown_tenths = tenths
-                    progress(f"fetching Kafka: {done_mb:.0f} of {total_mb:.0f} MB")
+                    progress(f"fetching {name}: {done_mb:.0f} of {total_mb:.0f} MB")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

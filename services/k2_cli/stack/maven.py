@@ -44,7 +44,7 @@ def download(coordinate: str, repository: Path) -> Path:
     """Downloads one jar.
 
     Args:
-        coordinate: `group:artifact:version`.
+        coordinate: `group:artifact:version`, and for another jar of the same artifact `:classifier`.
         repository: Where it goes, in Maven's layout. A failed download may leave part of a file there.
 
     Raises:
@@ -52,5 +52,6 @@ def download(coordinate: str, repository: Path) -> Path:
         OSError: The repository is not reachable or broke off, or the disk cannot be written.
         RuntimeError: No repository has it.
     """
-    path = maven_context(repository).create_dependency(coordinate).artifact.resolve()
-    return repository / path
+    group, artifact, version, *classifier = coordinate.split(":")
+    component = maven_context(repository).project(group, artifact).at_version(version)
+    return repository / component.artifact(*classifier).resolve()

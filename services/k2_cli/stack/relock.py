@@ -29,13 +29,13 @@ def resolve(roots: tuple[str, ...], repository: Path) -> list[str]:
     return sorted({f"{each.groupId}:{each.artifactId}:{each.version}" for each in [*inputs, *transitive]})
 
 
-def lock(roots: tuple[str, ...], target: Path) -> None:
-    """Writes the lock file of the roots' closure."""
+def lock(roots: tuple[str, ...], target: Path, *, alone: tuple[str, ...] = (), header: str = _HEADER) -> None:
+    """Writes the lock file of the roots' closure, and of jars that are wanted without what they need."""
     with tempfile.TemporaryDirectory(prefix="k2-relock-") as folder:
         repository = Path(folder)
-        jars = [_measure(coordinate, repository) for coordinate in resolve(roots, repository)]
+        jars = [_measure(coordinate, repository) for coordinate in (*resolve(roots, repository), *alone)]
     lines = (f"{jar.coordinate} {jar.size_bytes} {jar.sha256}\n" for jar in jars)
-    target.write_text(_HEADER + "".join(lines))
+    target.write_text(header + "".join(lines))
 
 
 def _measure(coordinate: str, repository: Path) -> Jar:
