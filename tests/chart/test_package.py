@@ -12,6 +12,7 @@ import yaml
 
 from derived.__main__ import CHART, VALUES
 from support.chart import ROOT, VALUE_SETS, run, tool
+from support.site import PREVIOUS_CHART
 
 EXPECTED = re.compile(
     r"""k2/(Chart\.yaml|values\.yaml|values\.schema\.json|README\.md|\.helmignore
@@ -42,6 +43,15 @@ def test_its_version_is_the_projects() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert chart["version"] == chart["appVersion"] == project["version"]
+
+
+def test_the_chart_that_upgrades_are_tested_from_is_another() -> None:
+    """Else the test of upgrades is one of an upgrade from a chart to itself."""
+    shown = [run(tool("helm"), "show", "all", chart).stdout for chart in (PREVIOUS_CHART, CHART)]
+    assert all("kind: CustomResourceDefinition" in text for text in shown)
+    rendered = [run(tool("helm"), "template", "k2", chart).stdout for chart in (PREVIOUS_CHART, CHART)]
+    assert all("kind: Deployment" in text for text in rendered)
+    assert (shown[0], rendered[0]) != (shown[1], rendered[1])
 
 
 def test_every_value_is_documented() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from k2_cli.verdict import judge
 from onenode.servers import Servers
 from support.captures import capture_files
 from support.feed import Feed, container
-from support.site import RELEASE, SYSTEM, Site
+from support.site import CHART, PREVIOUS_CHART, RELEASE, SYSTEM, Site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -209,9 +210,14 @@ def test_sinks_come_for_the_load_hang_raise_levels_and_all_goes_back(flow: Feed,
     flow.site.wait(lambda: rolled(flow, before), "a sink without these settings")
 
 
-def test_an_upgrade_of_the_chart_touches_no_pod_of_a_pipeline(flow: Feed, since: datetime) -> None:
-    before = flow.uids()
-    flow.site.upgrade("--set=operator.resyncSeconds=3", "--set=operator.podAnnotations.upgraded=yes")
+@pytest.mark.parametrize("chart", [PREVIOUS_CHART, CHART], ids=["back", "forward"])
+def test_another_chart_touches_no_pod_of_a_pipeline(flow: Feed, since: datetime, chart: Path) -> None:
+    """Back to the chart of before with its definition, then the upgrade from there, both with the images of now."""
+    before, revision = flow.uids(), flow.site.revision()
+    flow.site.upgrade(
+        "--set=operator.resyncSeconds=3", f"--set=operator.podAnnotations.chart={chart.stem}", chart=chart
+    )
+    assert flow.site.revision() == revision + 1
     flow.site.kubectl("rollout", "status", OPERATOR, f"--namespace={SYSTEM}", "--timeout=120s")
     flow.wait_phase("Running")
     assert flow.uids() == before

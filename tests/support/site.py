@@ -25,6 +25,8 @@ from onenode.node import places
 from onenode.tools import tool
 
 CHART: Final = Path(__file__).parents[2] / "charts" / "k2"
+PREVIOUS_CHART: Final = Path(__file__).parents[1] / "data" / "chart" / "previous.tgz"
+"""The chart of before the newest changes, as `helm package` made it: what upgrades are tested from."""
 RELEASE: Final = "k2"
 SYSTEM: Final = "k2-system"
 STORAGE_SECRET: Final = "k2-storage"  # noqa: S105  # its name
@@ -164,18 +166,25 @@ class Site:
         options = [f"--namespace={SYSTEM}", "--create-namespace", f"--values={file}", "--wait", "--timeout=180s"]
         self.helm("install", RELEASE, str(CHART), *options)
 
-    def upgrade(self, *options: str) -> None:
-        """Upgrade the release with the values it has, and more."""
+    def upgrade(self, *options: str, chart: Path = CHART) -> None:
+        """Upgrade the release as docs/chart.md says: the chart's definition, then the chart with the values so far."""
+        definition = self.helm("show", "crds", str(chart))
+        self.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", stdin=definition)
+        self.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/k2pipelines.k2.dev")
         self.helm(
             "upgrade",
             RELEASE,
-            str(CHART),
+            str(chart),
             f"--namespace={SYSTEM}",
-            "--reuse-values",
+            "--reset-then-reuse-values",
             "--wait",
             "--timeout=180s",
             *options,
         )
+
+    def revision(self) -> int:
+        """How often the release was installed or upgraded."""
+        return int(json.loads(self.helm("list", f"--namespace={SYSTEM}", "--output=json"))[0]["revision"])
 
     def namespace(self, name: str) -> None:
         """Make a namespace in which only restricted pods are admitted, with the secrets that pipelines refer to."""
