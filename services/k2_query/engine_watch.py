@@ -70,6 +70,13 @@ class EngineWatch:
             return f"found no answer within {STALE_S:g} s, expected one every {EVERY_S:g} s"
         return self._problem
 
+    @property
+    def answers(self) -> bool | None:
+        """Whether the newest question was answered in time; None while none is over yet."""
+        if self._problem is None and not self._answered:
+            return None
+        return self.check() is None
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             lake = self._snapshot()

@@ -122,6 +122,20 @@ def test_rows_of_table_and_log(api: Api, stage: Stage) -> None:
     assert any(tag.startswith("key:") for tag in tags)
 
 
+def test_what_its_questions_cost_is_in_its_figures(api: Api, stage: Stage) -> None:
+    def shown(name: str) -> float:
+        lines = api.client.get("/metrics").text.splitlines()
+        return float(next((line.split()[-1] for line in lines if line.startswith(f"k2_query_trino_{name} ")), 0))
+
+    answered = 'statements_total{outcome="ok",purpose="answer"}'
+    before, read_before = shown(answered), shown('processed_rows_total{purpose="answer"}')
+    api.get("/v1/trades", symbol="BTCUSDT", start=START, end=END, limit=10_000)
+    assert shown(answered) >= before + 1
+    assert shown('processed_rows_total{purpose="answer"}') - read_before >= len(stage.committed)
+    assert shown('statements_total{outcome="ok",purpose="probe"}') >= 1
+    assert shown("answers") == 1
+
+
 def test_the_newest_rows_of_both(api: Api, stage: Stage) -> None:
     document = api.get("/v1/trades", symbol="BTCUSDT", start=START, end=END, limit=40, order="desc")
     assert [row["message_id"] for row in document["data"]] == in_order(stage.all)[::-1][:40]

@@ -12,6 +12,7 @@ from support.operated import Operated
 pytestmark = pytest.mark.kafka
 
 NODES = ("trino-coordinator", "trino-worker")
+SHOWN = ("wanted_coordinators", "ready_coordinators", "wanted_workers", "ready_workers")
 USUAL = ("ingest", "sink", "query")
 SECRETS = {
     "s3": ("access", "secret"),
@@ -88,6 +89,9 @@ def test_there_and_back_with_an_operator_that_dies_at_each_step(operated: Operat
     assert reads_with_trino(operated)
     assert engine(operated) == "distributed"
     tended(operated, lambda: operated.phase() == "Running", "phase Running", *USUAL, *NODES)
+    labels = f'{{namespace="{operated.namespace}",pipeline="crypto"}}'
+    figures = {name: operated.metrics()[f"k2_operator_pipeline_trino_{name}{labels}"] for name in SHOWN}
+    assert figures == {"wanted_coordinators": 1, "ready_coordinators": 1, "wanted_workers": 2, "ready_workers": 2}
 
     operated.apply(storage=STORAGE)
     operated.wait(lambda: not reads_with_trino(operated), "the query service to roll back")

@@ -44,6 +44,7 @@ def test_before_the_first_answer_there_is_none() -> None:
     watch = EngineWatch(engine("http://127.0.0.1:1"), lambda: NO_TABLE)
     assert watch.ready() == "found no answer of the engine yet, expected one"
     assert (watch.check() or "").startswith("found no answer within")
+    assert watch.answers is None
     watch.stop()
 
 
@@ -52,6 +53,7 @@ def test_an_engine_that_does_not_answer_is_neither_ready_nor_well(tmp_path: Path
     with watched(engine(url)) as watch:
         wait(lambda: url in (watch.check() or ""))
         assert "no connection" in (watch.ready() or "")
+        assert watch.answers is False
 
 
 @pytest.mark.trino
@@ -59,3 +61,4 @@ def test_an_engine_that_answers_is_ready_and_well(trino: LocalTrino) -> None:
     with watched(engine(trino.url)) as watch:
         wait(lambda: watch.check() is None)
         assert watch.ready() is None
+        assert watch.answers is True
