@@ -197,6 +197,11 @@ class Pipeline(Model):
         return f"k2.{self.spec.namespace}.{self.metadata.name}.committed"
 
     @property
+    def engine_group(self) -> str:
+        """The group, without members, that holds what query services say of Trino; see `k2_core.engine_report`."""
+        return f"k2.{self.spec.namespace}.{self.metadata.name}.engine"
+
+    @property
     def control_name(self) -> str:
         """What the pipeline is called in the control topic; see `k2_core.control`."""
         return f"{self.spec.namespace}.{self.metadata.name}"

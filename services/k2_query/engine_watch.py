@@ -34,12 +34,20 @@ class EngineWatch:
         engine: What is asked.
         snapshot: The newest that is known; nothing is asked before there is one.
         every_s: Pause between two questions.
+        told: Is told after each question why there was no answer; None if there was one.
     """
 
-    def __init__(self, engine: Engine, snapshot: Callable[[], LakeSnapshot | None], every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        snapshot: Callable[[], LakeSnapshot | None],
+        every_s: float = EVERY_S,
+        told: Callable[[K2Error | None], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
         self._snapshot = snapshot
         self._every_s = every_s
+        self._told = told
         self._stopping = threading.Event()
         self._answered = False
         self._problem: str | None = None
@@ -91,6 +99,8 @@ class EngineWatch:
             if str(error) != self._problem:
                 _log.warning("engine: %s", error)
             self._problem = str(error)
+            self._told(error)
         else:
             self._problem, self._answered = None, True
             self._asked_s = time.monotonic()
+            self._told(None)

@@ -36,6 +36,7 @@ from k2_query.segments import TailStore
 from k2_query.service import QueryService
 from k2_query.settings import QuerySettings
 from k2_query.tail import Tail
+from k2_query.telling import EngineTelling
 from k2_query.trino_metrics import TrinoMetrics
 
 STALE_S: Final = 10.0
@@ -57,7 +58,8 @@ class Runtime:
         self.version = metadata.version("k2-lakehouse")
         self.metrics = QueryMetrics(new_registry("k2-query"))
         self.store = TailStore(TRADES, spec.query.tail_max_bytes)
-        self.watch = LogWatch(KafkaAdmin(settings), topics)
+        admin = KafkaAdmin(settings)
+        self.watch = LogWatch(admin, topics)
         self.lake = Lake(lambda: open_catalog(settings), spec.namespace, TRADES, self._published)
         decoder = BatchDecoder(TRADES, schemas.by_id)
         self.tail = Tail(settings, self.store, self.watch, self._positions, decoder, self.metrics)
@@ -66,7 +68,8 @@ class Runtime:
         if spec.query.mode == "distributed":
             self.trino_metrics = TrinoMetrics(self.metrics.registry)
             self.engine = open_engine(settings, spec, self._fetched, self.trino_metrics.told)
-            self.engine_watch = EngineWatch(self.engine, self._newest)
+            telling = EngineTelling(admin, pipeline.engine_group, pipeline.trades_topics())
+            self.engine_watch = EngineWatch(self.engine, self._newest, told=telling.tell)
         else:
             self.engine = open_engine(settings, spec, self._fetched)
         reader = LogReader(settings, TRADES, schemas)

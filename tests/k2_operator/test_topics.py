@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.commit_signal import CommitSignal
+from k2_core.engine_report import EngineReport, EngineWord
 from k2_core.sink_report import SinkReport
 from k2_core.spec import KafkaSpec, SecretKeyRef
 from k2_core.types import Offset, Partition, TopicName
@@ -72,6 +73,49 @@ def test_what_sinks_owe(question: Question, reports: dict[int, SinkReport], expe
     found = look(topics, question).log
     assert found is not None
     assert (found.owed, found.committed_at) == (expected, NOW)
+
+
+PROBLEM = "Trino at https://trino: found the credentials refused, expected them to open it; check user and secret"
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        pytest.param({}, None, id="nobody has said anything"),
+        pytest.param({0: (0, None), 1: (3, None)}, EngineWord(answers=True), id="it answers"),
+        pytest.param(
+            {0: (0, None), 1: (3, PROBLEM)},
+            EngineWord(answers=False, reason="Refused", message=f"1 of 2 query pods: {PROBLEM}"),
+            id="one has no answer",
+        ),
+        pytest.param({0: (0, None), 1: (3600, PROBLEM)}, EngineWord(answers=True), id="one has gone"),
+        pytest.param({0: (3600, None)}, None, id="all have gone"),
+    ],
+)
+def test_what_query_services_say_of_trino(
+    question: Question, reports: dict[int, tuple[int, str | None]], expected: EngineWord | None
+) -> None:
+    [name] = question.topics
+    topics, now = client(question), datetime.now(UTC)
+    asked = replace(question, engine_group=f"{name}.engine")
+    look(topics, asked)
+    said = {
+        (name, Partition(number)): (
+            Offset(0),
+            EngineReport(
+                f"pod-{number}", now - timedelta(seconds=ago_s), "Refused" if problem else "Answers", problem
+            ).dump(),
+        )
+        for number, (ago_s, problem) in reports.items()
+    }
+    if said:
+        topics.write_group_signals(f"{name}.engine", said).result(20)
+    found = look(topics, asked).log
+    assert found is not None
+    assert found.engine == expected
+    unasked = look(topics, question).log
+    assert unasked is not None
+    assert unasked.engine is None
 
 
 def test_a_small_topic_grows_only_where_that_is_asked_for(question: Question) -> None:
