@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -19,9 +17,12 @@ from typing import Any, Final
 
 import yaml
 
+from k2_cli.trino_secrets import manifests
+from k2_core.spec import parse_pipeline
 from onenode import images
-from onenode.certificates import Authority
+from onenode.network import NODE_ADDRESS
 from onenode.node import places
+from onenode.servers import BUCKET, PORTS
 from onenode.tools import tool
 
 CHART: Final = Path(__file__).parents[2] / "charts" / "k2"
@@ -191,19 +192,26 @@ class Site:
             _secret(name, KEYS_SECRET, {"keys": API_KEY}),
         )
 
+    def give(self, file: Path) -> str:
+        """Put a file into the object store by its own protocol, and return its address."""
+        user = f"{self.reached['s3_access_key']}:{self.reached['s3_secret_key']}"
+        url = f"http://{NODE_ADDRESS}:{PORTS['s3']}/{BUCKET}/asx/{file.name}"
+        signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", user, "--upload-file", str(file))
+        unread = ("--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD")
+        done = self.run("curl", "--silent", "--show-error", "--fail-with-body", *unread, *signed, url)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return f"s3://{BUCKET}/asx/{file.name}"
+
     def trino_secrets(self, name: str) -> None:
         """Make what a pipeline's own Trino asks for: passwords, and a certificate for its name."""
-        authority = Authority(self.directory / f"pki-{name}", "ca", Path(shutil.which("openssl") or "openssl"))
-        authority.create()
-        pair = authority.sign("trino", "/CN=trino", [f"DNS:{name}-trino.{name}.svc"])
-        certificates = {
-            "tls.crt": pair.certificate.read_text(),
-            "tls.key": pair.key.read_text(),
-            "ca.crt": authority.certificate.read_text(),
+        source = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
+        pipeline = {
+            "apiVersion": "k2.dev/v1alpha1",
+            "kind": "K2Pipeline",
+            "metadata": {"name": name, "namespace": name},
+            "spec": {"ingestion": [source], "query": {"mode": "distributed"}},
         }
-        words = {key: secrets.token_hex(24) for key in ("password", "maintenancePassword", "sharedSecret")}
-        tls = _secret(name, TRINO_TLS_SECRET, certificates) | {"type": "kubernetes.io/tls"}
-        self.apply(_secret(name, TRINO_ACCESS_SECRET, words), tls)
+        self.apply(*manifests(parse_pipeline(pipeline), access_name=TRINO_ACCESS_SECRET, tls_name=TRINO_TLS_SECRET))
 
 
 def _secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:
