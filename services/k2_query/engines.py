@@ -7,7 +7,7 @@ it is asked for: mode `single` neither needs nor loads it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -74,13 +74,19 @@ def _trino(settings: QuerySettings, namespace: str, told: Told) -> Engine:
     return TrinoEngine(client, settings.trino_catalog, namespace)
 
 
-def trino_client(settings: QuerySettings, connections: int, told: Told = lambda _: None) -> TrinoClient:
+def trino_client(
+    settings: QuerySettings,
+    connections: int,
+    told: Told = lambda _: None,
+    session: Mapping[str, str] | None = None,
+) -> TrinoClient:
     """Return what asks the settings' Trino. It connects to nothing before the first question.
 
     Args:
         settings: Endpoints and secrets.
         connections: How many are kept open.
         told: Told of each question once it is over.
+        session: Session properties of each question, beside its limit of time.
 
     Raises:
         SpecError: A setting is missing, or no Trino could read this lake.
@@ -106,4 +112,4 @@ def trino_client(settings: QuerySettings, connections: int, told: Told = lambda 
         token=settings.trino_token,
         ca_file=settings.trino_ca_file,
     )
-    return TrinoClient(server, connections=connections, told=told)
+    return TrinoClient(server, connections=connections, told=told, session=session)

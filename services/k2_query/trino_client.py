@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -91,6 +91,7 @@ class TrinoClient:
         connections: How many are kept open.
         minimum_version: Of Trino.
         told: Is told of each question once it is over.
+        session: Session properties of each question, beside its limit of time.
     """
 
     def __init__(
@@ -100,9 +101,11 @@ class TrinoClient:
         connections: int,
         minimum_version: int = MINIMUM_VERSION,
         told: Told = lambda _: None,
+        session: Mapping[str, str] | None = None,
     ) -> None:
         self._server = server
         self._told = told
+        self._properties = dict(session or {})
         self._adapter = HTTPAdapter(pool_maxsize=connections)
         self._minimum_version = minimum_version
         self._version: int | None = None
@@ -164,7 +167,8 @@ class TrinoClient:
             client_tags=list(client_tags()),
             timezone="UTC",
             # Trino ends it by itself, should this process not live to cancel it.
-            session_properties={"query_max_run_time": f"{max(1, round(budget.remaining_s * 1000))}ms"},
+            session_properties=self._properties
+            | {"query_max_run_time": f"{max(1, round(budget.remaining_s * 1000))}ms"},
             legacy_prepared_statements=False,
             # None: rows come in the answers themselves; spooled segments are for answers far above 10,000 rows.
             encoding=None,  # type: ignore[arg-type]

@@ -26,7 +26,9 @@ FIRST_ID = 1_000
 ROWS = 500
 """Of an answer: some ten seconds of trades."""
 SMALL = {"requests": {"cpu": "400m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
-SINK = {"commitIntervalSeconds": 10}
+MODEST = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+"""Of what is rolled beside Trino: the node has two cores, and a new pod comes before the old one goes."""
+SINK = {"commitIntervalSeconds": 10, "resources": MODEST}
 DISTRIBUTED = {
     "mode": "distributed",
     "trinoCluster": {
@@ -184,7 +186,7 @@ def test_a_job_of_the_cron_job_makes_fewer_files_of_the_same_rows(site: Site, fl
     for name in ("one", "two"):  # each in a commit of its own, so that each day has two files
         file = write(tmp_path / f"maintained-{name}.csv", FILE_ROWS)
         files.append({"name": name, "path": site.give(file), "symbol": "BHP"})
-        asx = {"name": "asx", "venue": "asx", "partitions": 3, "files": list(files)}
+        asx = {"name": "asx", "venue": "asx", "partitions": 3, "files": list(files), "resources": MODEST}
         sources = [*flow.manifest()["spec"]["ingestion"], asx]
         flow.apply(sink=SINK, query=DISTRIBUTED, ingestion=sources, maintenance={"schedule": NEVER})
         expected = FILE_ROWS * len(files)
