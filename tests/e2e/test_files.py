@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from onenode.network import NODE_ADDRESS
+from onenode.servers import BUCKET, PORTS
 from support.asx import answered, read
 from support.captures import capture_files
 from support.feed import Feed, container
@@ -21,11 +24,22 @@ pytestmark = [pytest.mark.cluster, pytest.mark.captures, pytest.mark.timeout(120
 MARCH = datetime(2014, 3, 9, tzinfo=UTC), datetime(2014, 3, 15, tzinfo=UTC)
 
 
+def give(site: Site, file: Path) -> str:
+    """Put a file into the object store by its own protocol, and return its address."""
+    user = f"{site.reached['s3_access_key']}:{site.reached['s3_secret_key']}"
+    url = f"http://{NODE_ADDRESS}:{PORTS['s3']}/{BUCKET}/asx/{file.name}"
+    signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", user, "--upload-file", str(file))
+    unread = ("--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD")
+    done = site.run("curl", "--silent", "--show-error", "--fail-with-body", *unread, *signed, url)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return f"s3://{BUCKET}/asx/{file.name}"
+
+
 def test_files_in_object_storage_are_there_once_each_over_a_kill(site: Site) -> None:
     bhp, dvn = capture_files("asx/trades", "7078.csv") + capture_files("asx/trades", "7181.csv")
     expected = {"BHP": Counter(read(bhp, "BHP")), "DVN": Counter(read(dvn, "DVN"))}
     files = [
-        {"name": name, "path": site.give(file), "symbol": symbol}
+        {"name": name, "path": give(site, file), "symbol": symbol}
         for name, file, symbol in (("bhp-10", bhp, "BHP"), ("dvn-10", dvn, "DVN"))
     ]
     site.namespace("files")

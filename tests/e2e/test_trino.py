@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from onenode import trino_image
 from onenode.servers import Servers
-from support.asx import write
 from support.feed import Feed, container
 from support.lacking import needed
 from support.site import SYSTEM, Site
@@ -26,9 +23,7 @@ FIRST_ID = 1_000
 ROWS = 500
 """Of an answer: some ten seconds of trades."""
 SMALL = {"requests": {"cpu": "400m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
-MODEST = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
-"""Of what is rolled beside Trino: the node has two cores, and a new pod comes before the old one goes."""
-SINK = {"commitIntervalSeconds": 10, "resources": MODEST}
+SINK = {"commitIntervalSeconds": 10}
 DISTRIBUTED = {
     "mode": "distributed",
     "trinoCluster": {
@@ -40,13 +35,6 @@ DISTRIBUTED = {
 }
 COMING_S = 600.0
 """Two JVMs and more on two cores."""
-MARCH = datetime(2014, 3, 9, tzinfo=UTC), datetime(2014, 3, 15, tzinfo=UTC)
-DAYS = {f"2014-03-{day:02}" for day in range(9, 14)}
-"""Of the files' trades in UTC: ten o'clock of the next day in Sydney."""
-FILE_ROWS = 100
-LOOKS = 12
-NEVER = "0 0 1 1 *"
-"""Or once a year: the test runs the job itself."""
 TRINO_KINDS = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets", "serviceaccounts")
 
 
@@ -160,58 +148,6 @@ def test_a_coordinator_that_is_made_anew_is_found_and_its_absence_said(site: Sit
     assert_no_answer_was_short(asked)
     assert flow.uids() == queries
     flow.wait_phase("Running")
-
-
-def old_rows(flow: Feed) -> list[dict[str, Any]]:
-    """What the table has of the files' trades."""
-    return flow.rows("BHP", *MARCH) or []
-
-
-def maintained(site: Site, flow: Feed, name: str) -> list[dict[str, Any]]:
-    """Run the CronJob's pod once, now, and return what it logged; the job has to end well."""
-    site.kubectl("create", "job", name, f"--from=cronjob/{NAME}-maintenance", f"--namespace={flow.name}")
-
-    def ended() -> list[str]:
-        status = (site.get(flow.name, "job", name) or {}).get("status", {})
-        return [one["type"] for one in status.get("conditions", ()) if one["status"] == "True"]
-
-    kinds = site.wait(lambda: (found := ended()) and {"Complete", "Failed"} & set(found) and found, "the job's end")
-    log = site.kubectl("logs", f"job/{name}", f"--namespace={flow.name}")
-    assert "Complete" in kinds, log
-    return [json.loads(line) for line in log.splitlines()]
-
-
-def test_a_job_of_the_cron_job_makes_fewer_files_of_the_same_rows(site: Site, flow: Feed, tmp_path: Path) -> None:
-    files: list[dict[str, str]] = []
-    for name in ("one", "two"):  # each in a commit of its own, so that each day has two files
-        file = write(tmp_path / f"maintained-{name}.csv", FILE_ROWS)
-        files.append({"name": name, "path": site.give(file), "symbol": "BHP"})
-        asx = {"name": "asx", "venue": "asx", "partitions": 3, "files": list(files), "resources": MODEST}
-        sources = [*flow.manifest()["spec"]["ingestion"], asx]
-        flow.apply(sink=SINK, query=DISTRIBUTED, ingestion=sources, maintenance={"schedule": NEVER})
-        expected = FILE_ROWS * len(files)
-        site.wait(lambda expected=expected: len(old_rows(flow)) == expected, "the file's rows", COMING_S)
-    flow.wait_phase("Running")
-    before = {row["message_id"]: row for row in old_rows(flow)}
-    assert len(before) == 2 * FILE_ROWS
-
-    rewritten: dict[str, dict[str, Any]] = {}
-    for attempt in range(LOOKS):  # days wait until enrichment has looked at them, which it does once a minute
-        said = maintained(site, flow, f"maintenance-{attempt}")
-        found = [one for one in said if one.get("table") == "trades" and one.get("day") in DAYS]
-        rewritten |= {one["day"]: one for one in found if one.get("action") == "optimize"}
-        if rewritten.keys() >= DAYS:
-            break
-        assert found, said
-        time.sleep(20)
-    assert {day: (one["files_before"], one["files_after"]) for day, one in rewritten.items()} == dict.fromkeys(
-        DAYS, (2, 1)
-    )
-    assert not [one for one in maintained(site, flow, "maintenance-again") if one.get("day") in DAYS]
-    after = old_rows(flow)
-    assert len(after) == len(before)
-    assert {row["message_id"]: row for row in after} == before
-    assert health(flow)["checks"]["trino"] == "ok"
 
 
 def test_trino_goes_under_load_and_no_request_fails(site: Site, flow: Feed, since: datetime) -> None:

@@ -20,9 +20,7 @@ import yaml
 from k2_cli.trino_secrets import manifests
 from k2_core.spec import parse_pipeline
 from onenode import images
-from onenode.network import NODE_ADDRESS
 from onenode.node import places
-from onenode.servers import BUCKET, PORTS
 from onenode.tools import tool
 
 CHART: Final = Path(__file__).parents[2] / "charts" / "k2"
@@ -191,16 +189,6 @@ class Site:
             _secret(name, STORAGE_SECRET, storage),
             _secret(name, KEYS_SECRET, {"keys": API_KEY}),
         )
-
-    def give(self, file: Path) -> str:
-        """Put a file into the object store by its own protocol, and return its address."""
-        user = f"{self.reached['s3_access_key']}:{self.reached['s3_secret_key']}"
-        url = f"http://{NODE_ADDRESS}:{PORTS['s3']}/{BUCKET}/asx/{file.name}"
-        signed = ("--aws-sigv4", "aws:amz:us-east-1:s3", "--user", user, "--upload-file", str(file))
-        unread = ("--header", "x-amz-content-sha256: UNSIGNED-PAYLOAD")
-        done = self.run("curl", "--silent", "--show-error", "--fail-with-body", *unread, *signed, url)
-        assert done.returncode == 0, done.stderr + done.stdout
-        return f"s3://{BUCKET}/asx/{file.name}"
 
     def trino_secrets(self, name: str) -> None:
         """Make what a pipeline's own Trino asks for: passwords, and a certificate for its name."""
