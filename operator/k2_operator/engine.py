@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from k2_core.engine_report import FRESH_S
 from k2_operator.names import (
     COMPONENT_LABEL,
     DEPLOYMENT,
@@ -22,6 +23,7 @@ from k2_operator.names import (
     TRINO_COORDINATOR,
     TRINO_WORKER,
 )
+from k2_operator.signals import Answer
 from k2_operator.store import Place
 from k2_operator.workloads import Workload
 
@@ -90,6 +92,26 @@ def seen(url: str, fares: Sequence[Workload], children: Children, *, asked: bool
         # A pod that ends is no longer counted by its Deployment, and may have an answer to give.
         rolled=all(one.is_ready or one.gone for one in query) and not any(_ends(*child) for child in children),
     )
+
+
+def verdict(answer: Answer | None, *, stopping: bool) -> tuple[bool | None, str, str]:
+    """Return status, reason and message of what query pods say of their Trino, whoever runs it.
+
+    Args:
+        answer: The last look at Kafka, to which they say it.
+        stopping: Whether the pipeline is to stop, and nobody is left to ask.
+    """
+    if stopping:
+        return None, "Stopped", "nobody asks it, as the pipeline is to stop"
+    said = None if answer is None or answer.log is None else answer.log.engine
+    if said is not None:
+        return said.answers, said.reason, said.message
+    group = "of the engine" if answer is None else answer.question.engine_group
+    text = (
+        f"for {FRESH_S:g} s no query pod has said whether it answers: see KafkaReady and QueryReady, and the pods' "
+        f"/health; the pipeline's Kafka user has to be allowed to write the group {group}, the operator's to read it"
+    )
+    return None, "NotYetKnown", text
 
 
 def _asks(deployment: Mapping[str, Any], url: str) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from k2_core.metrics import LATENCY_BUCKETS_S
 from k2_operator.decided import Decided
+from k2_operator.names import TRINO_COORDINATOR, TRINO_WORKER
 from k2_operator.store import Key
+from k2_operator.workloads import Workload
 
 _PIPELINE: Final = ("namespace", "pipeline")
 _DECIDED: Final = {
@@ -22,6 +25,13 @@ _DECIDED: Final = {
     "outage_budget_seconds": "Until the log removes what is owed to the table",
     "retention_seconds": "How long the log keeps a record",
 }
+_TRINO: Final = {
+    "trino_wanted_coordinators": "Coordinators that are to run of a Trino that the operator runs",
+    "trino_ready_coordinators": "Those that are ready",
+    "trino_wanted_workers": "Workers that are to run of a Trino that the operator runs",
+    "trino_ready_workers": "Those that are ready",
+}
+_ROLES: Final = {TRINO_COORDINATOR: "coordinators", TRINO_WORKER: "workers"}
 
 
 class OperatorMetrics:
@@ -64,6 +74,10 @@ class OperatorMetrics:
         self._decided = {
             name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
             for name, text in _DECIDED.items()
+        }
+        self._trino = {
+            name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
+            for name, text in _TRINO.items()
         }
         self._phases: dict[Key, str] = {}
         self._conditions: dict[Key, set[str]] = {}
@@ -113,6 +127,15 @@ class OperatorMetrics:
         for name, gauge in self._decided.items():
             self.show(gauge, key, figures.get(name))
 
+    def show_trino(self, key: Key, workloads: Sequence[Workload]) -> None:
+        """Show the nodes of a Trino that the operator runs; nothing where there is none."""
+        figures: dict[str, float | None] = {}
+        for one in workloads:
+            if (role := _ROLES.get(one.component)) is not None:
+                figures |= {f"trino_wanted_{role}": one.wanted, f"trino_ready_{role}": one.ready}
+        for name, gauge in self._trino.items():
+            self.show(gauge, key, figures.get(name))
+
     def forget(self, key: Key) -> None:
         """Take away everything of a pipeline that is gone."""
         self._uncount(key)
@@ -122,6 +145,7 @@ class OperatorMetrics:
         for gauge in (self.unread, self.uncommitted, self.committed_age):
             self.show(gauge, key, None)
         self.show_decided(key, None)
+        self.show_trino(key, ())
 
     def _uncount(self, key: Key) -> None:
         if (phase := self._phases.get(key)) is not None:

@@ -79,6 +79,7 @@ class Reporter:
         new = status(self._view(situation, refusals, told), self.now())
         self.metrics.show_phase(resource.key, new["phase"])
         self.metrics.show_conditions(resource.key, shown_conditions(new))
+        self.metrics.show_trino(resource.key, situation.workloads)
         since_s = self.clock() - told.written_s
         if situation.due.step is Step.RELEASE or not worth_writing(resource.status, new, since_s):
             return

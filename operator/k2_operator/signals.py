@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from k2_core.engine_report import EngineWord
 from k2_core.spec import KafkaSpec, SecretKeyRef
 from k2_core.types import Offset, Partition, TopicName
 
@@ -30,6 +31,7 @@ class Question:
         secrets: The keys that must exist, by the field that refers to them.
         create: Whether missing topics are made.
         grow: Whether topics with too few partitions grow: only while nothing writes or reads.
+        engine_group: Holds what query services say of their Trino; None where they have none.
     """
 
     namespace: str
@@ -41,6 +43,7 @@ class Question:
     secrets: Mapping[str, SecretKeyRef]
     create: bool = True
     grow: bool = False
+    engine_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Log:
         newest_event_time: Of what was committed.
         owed: Records that levels have put off and that are not in the table yet; None if a sink has committed and not
             said since how much of that it put off. Sinks that say nothing of themselves owe nothing.
+        engine: What query services say of their Trino; None if they have said nothing lately.
     """
 
     starts: Positions = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Log:
     committed_at: datetime | None = None
     newest_event_time: datetime | None = None
     owed: int | None = 0
+    engine: EngineWord | None = None
 
     @property
     def unread(self) -> int | None:

@@ -95,6 +95,7 @@ def question_for(found: Effective, resource: Resource, fares: Sequence[Workload]
         secrets=found.secrets(),
         create=not resource.deleting,
         grow=stopped and not resource.deleting,
+        engine_group=found.pipeline.engine_group if found.pipeline.spec.query.mode == "distributed" else None,
     )
 
 

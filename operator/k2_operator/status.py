@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from k2_core.policy.decision import Decision
-from k2_operator import decided
+from k2_operator import decided, engine
 from k2_operator.decided import Decided
 from k2_operator.names import FORCE_DELETE, INGEST, QUERY, SERVICE_PORT, SINK, TRINO_COMPONENTS, Names
 from k2_operator.plan import Step
@@ -129,9 +129,9 @@ def status(view: View, now: datetime) -> dict[str, Any]:
 
 
 def _query(view: View) -> dict[str, Any]:
-    engine = view.engine or view.previous.get("query", {}).get("engine")
+    mode = view.engine or view.previous.get("query", {}).get("engine")
     found = {"url": f"http://{Names(view.key.name).query}.{view.key.namespace}.svc:{SERVICE_PORT}"}
-    return found if engine is None else found | {"engine": engine}
+    return found if mode is None else found | {"engine": mode}
 
 
 def _decision(view: View, now: datetime) -> dict[str, Any]:
@@ -233,7 +233,9 @@ def _topics_ready(view: View) -> Condition:
 
 
 def _trino_ready(view: View) -> list[Condition]:
-    """Return how a Trino that the operator runs fares; nothing where there is none."""
+    """Return how Trino fares; nothing where the query service has none and is to have none."""
+    if view.engine == "distributed" and not view.asks_for_trino:
+        return [_trino_answers(view)]
     if not any(one.component in TRINO_COMPONENTS for one in view.workloads):
         return []
     if not view.asks_for_trino and view.engine is not None:
@@ -242,7 +244,13 @@ def _trino_ready(view: View) -> list[Condition]:
     found = _workload_ready(view, "TrinoReady", *TRINO_COMPONENTS)
     if found.status is False and view.engine == "single":
         found = replace(found, message=f"{found.message}. Until it is ready the query service reads with DuckDB")
-    return [found]
+    said = _trino_answers(view)
+    # Its nodes are ready and may still refuse: a catalog that does not see the table, files that they cannot read.
+    return [said if found.status and view.engine == "distributed" and said.status is False else found]
+
+
+def _trino_answers(view: View) -> Condition:
+    return Condition("TrinoReady", *engine.verdict(view.answer, stopping=view.deleting or view.suspend))
 
 
 def _workload_ready(view: View, kind: str, *components: str) -> Condition:
@@ -310,12 +318,17 @@ def _ready(view: View, found: Iterable[Condition]) -> Condition:
     if view.deleting or view.suspend:
         reason = view.step.value
         return Condition("Ready", status=False, reason=reason, message=f"the pipeline is to stop: {reason}")
-    wrong = [condition for condition in found if condition.status is not True]
+    wrong = [condition for condition in found if not _holds(condition)]
     if not wrong:
         return Condition("Ready", status=True, reason="Running")
     reported = next((condition for condition in wrong if condition.status is False), wrong[0])
     text = ", ".join(f"{condition.type} ({condition.reason})" for condition in wrong)
     return Condition("Ready", status=False, reason=reported.reason, message=f"not yet, or no longer: {text}")
+
+
+def _holds(condition: Condition) -> bool:
+    """Whether it lets a pipeline be ready: a pod is, once Trino answered it, and silence takes nothing back."""
+    return condition.status is True or (condition.status is None and condition.type == "TrinoReady")
 
 
 def _phase(view: View, found: Iterable[Condition]) -> str:
@@ -325,7 +338,7 @@ def _phase(view: View, found: Iterable[Condition]) -> str:
         return "Failed"
     if view.suspend:
         return "Suspended" if view.step is Step.SUSPENDED else "Suspending"
-    if all(condition.status is True for condition in found):
+    if all(_holds(condition) for condition in found):
         return "Running"
     return "Degraded" if view.previous.get("phase") in {"Running", "Degraded"} else "Pending"
 

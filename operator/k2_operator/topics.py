@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from confluent_kafka.admin import NewPartitions
 
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
+from k2_core.engine_report import EngineReport, EngineWord, word_of
 from k2_core.errors import KafkaUnavailableError, SetupError
 from k2_core.kafka import ADMIN_TIMEOUT_S, KafkaAdmin
 from k2_core.sink_report import SinkReport, newest
@@ -157,7 +159,20 @@ def _log(topics: Topics, question: Question, partitions: Mapping[TopicName, int]
         max((signal.committed_at for signal in signals.values()), default=None),
         max(event_times, default=None),
         _owed(signals, reports),
+        _engine(topics, question),
     )
+
+
+def _engine(topics: Topics, question: Question) -> EngineWord | None:
+    """Return what query services say of their Trino."""
+    if question.engine_group is None:
+        return None
+    try:
+        found = [topics.group_signals(question.engine_group, topic) for topic in question.trades]
+    except SetupError:  # policy: Kafka lets K2 see other groups and not this one; then nothing is known of Trino
+        return None
+    words = [EngineReport.parse(metadata) for one in found for _, metadata in one.values()]
+    return word_of(words, datetime.now(UTC))
 
 
 def _owed(signals: Mapping[LogPartition, CommitSignal], reports: Mapping[LogPartition, SinkReport]) -> int | None:

@@ -18,7 +18,7 @@ from k2_core.errors import K2Error
 
 COMMANDS: Final = (
     *("up", "status", "query", "audit", "lag", "level", "tables", "quality", "plan", "validate", "exchange"),
-    *("maintain", "adopt", "adopt-topic", "rollback", "reset"),
+    *("maintain", "trino-secrets", "adopt", "adopt-topic", "rollback", "reset"),
 )
 """In the order of the help. Each is a function of the same name (`_` for `-`) in a module of the same name, beside its
 `EXAMPLE`.

@@ -26,9 +26,13 @@ def maintain(
     ] = None,
     directory: Annotated[Path, typer.Option("--dir", help="State folder of the pipeline.")] = DEFAULT_DIR,
     keep_days: Annotated[
-        int,
-        typer.Option(min=0, max=_LONGEST_KEEP_DAYS, help="Of snapshots, and, a day at least, of files without one."),
-    ] = 7,
+        int | None,
+        typer.Option(
+            min=0,
+            max=_LONGEST_KEEP_DAYS,
+            help="Of snapshots, and, a day at least, of files without one; as a rule spec.maintenance says it.",
+        ),
+    ] = None,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

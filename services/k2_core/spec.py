@@ -197,6 +197,11 @@ class Pipeline(Model):
         return f"k2.{self.spec.namespace}.{self.metadata.name}.committed"
 
     @property
+    def engine_group(self) -> str:
+        """The group, without members, that holds what query services say of Trino; see `k2_core.engine_report`."""
+        return f"k2.{self.spec.namespace}.{self.metadata.name}.engine"
+
+    @property
     def control_name(self) -> str:
         """What the pipeline is called in the control topic; see `k2_core.control`."""
         return f"{self.spec.namespace}.{self.metadata.name}"
@@ -224,13 +229,17 @@ def inactive_settings(pipeline: Pipeline, *, laptop: bool = False) -> tuple[str,
         laptop: Whether there is no operator, so that what only it does has no effect either.
     """
     scheduled = pipeline.spec.query.mode == "distributed" and not laptop
-    schedule = () if scheduled else (_SCHEDULE,)
-    paths = (*_INACTIVE, *schedule, *(_OPERATORS if laptop else ()))
+    upkeep = () if scheduled else (_SCHEDULE,)
+    if pipeline.spec.query.mode != "distributed":
+        upkeep = (*upkeep, _SNAPSHOTS)
+    paths = (*_INACTIVE, *upkeep, *(_OPERATORS if laptop else ()))
     return tuple(path for path in paths if _is_set(pipeline.spec, path))
 
 
 _SCHEDULE: Final = "spec.maintenance.schedule"
 """Of what Trino does, when the operator says so: in mode single there is none, on a laptop there is `k2 maintain`."""
+_SNAPSHOTS: Final = "spec.maintenance.snapshotRetentionDays"
+"""Of what Trino does for `k2 maintain`, too."""
 _INACTIVE: Final = (
     "spec.deletionPolicy",
     "spec.storage.retentionDays",

@@ -109,3 +109,10 @@ class MaintenanceSpec(Model):
         max_length=100,
         description="When, as five fields of cron in UTC; none: never. No effect yet in mode single.",
     )
+    snapshot_retention_days: int = Field(
+        default=7,
+        ge=1,
+        le=3650,
+        description="How long snapshots, and files that nothing names, are kept: as far as a rollback or a reader of "
+        "an old snapshot reaches. No effect yet in mode single.",
+    )

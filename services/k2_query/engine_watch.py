@@ -34,12 +34,20 @@ class EngineWatch:
         engine: What is asked.
         snapshot: The newest that is known; nothing is asked before there is one.
         every_s: Pause between two questions.
+        told: Is told after each question why there was no answer; None if there was one.
     """
 
-    def __init__(self, engine: Engine, snapshot: Callable[[], LakeSnapshot | None], every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        snapshot: Callable[[], LakeSnapshot | None],
+        every_s: float = EVERY_S,
+        told: Callable[[K2Error | None], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
         self._snapshot = snapshot
         self._every_s = every_s
+        self._told = told
         self._stopping = threading.Event()
         self._answered = False
         self._problem: str | None = None
@@ -70,6 +78,13 @@ class EngineWatch:
             return f"found no answer within {STALE_S:g} s, expected one every {EVERY_S:g} s"
         return self._problem
 
+    @property
+    def answers(self) -> bool | None:
+        """Whether the newest question was answered in time; None while none is over yet."""
+        if self._problem is None and not self._answered:
+            return None
+        return self.check() is None
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             lake = self._snapshot()
@@ -84,6 +99,8 @@ class EngineWatch:
             if str(error) != self._problem:
                 _log.warning("engine: %s", error)
             self._problem = str(error)
+            self._told(error)
         else:
             self._problem, self._answered = None, True
             self._asked_s = time.monotonic()
+            self._told(None)

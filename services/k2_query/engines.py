@@ -7,7 +7,7 @@ it is asked for: mode `single` neither needs nor loads it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ from k2_query.duckdb_engine import DuckDBEngine
 from k2_query.engine import Engine
 from k2_query.files import open_files
 from k2_query.settings import QuerySettings
+from k2_query.trino_metrics import Told
 
 if TYPE_CHECKING:
     from k2_query.trino_client import TrinoClient
@@ -27,19 +28,24 @@ if TYPE_CHECKING:
 _OWN_CATALOG: Final = "sqlite:"
 
 
-def open_engine(settings: QuerySettings, spec: PipelineSpec, fetched: Callable[[int], None]) -> Engine:
+def open_engine(
+    settings: QuerySettings, spec: PipelineSpec, fetched: Callable[[int], None], told: Told = lambda _: None
+) -> Engine:
     """Return the engine of a pipeline's mode. It connects to nothing before the first question.
 
     Args:
         settings: Endpoints, secrets and limits.
         spec: Mode and namespace.
         fetched: Told the bytes of each file that DuckDB's engine gets from object storage.
+        told: Told of each question to Trino once it is over.
 
     Raises:
         SpecError: A setting is missing, or no Trino could read this lake.
         SetupError: Trino's client is not installed.
     """
-    return _trino(settings, spec.namespace) if spec.query.mode == "distributed" else _duckdb(settings, fetched)
+    if spec.query.mode == "distributed":
+        return _trino(settings, spec.namespace, told)
+    return _duckdb(settings, fetched)
 
 
 def _duckdb(settings: QuerySettings, fetched: Callable[[int], None]) -> Engine:
@@ -61,19 +67,26 @@ def _duckdb(settings: QuerySettings, fetched: Callable[[int], None]) -> Engine:
     )
 
 
-def _trino(settings: QuerySettings, namespace: str) -> Engine:
-    client = trino_client(settings, settings.query_concurrency)
+def _trino(settings: QuerySettings, namespace: str, told: Told) -> Engine:
+    client = trino_client(settings, settings.query_concurrency, told)
     from k2_query.trino_engine import TrinoEngine  # noqa: PLC0415  # see the module's first lines
 
     return TrinoEngine(client, settings.trino_catalog, namespace)
 
 
-def trino_client(settings: QuerySettings, connections: int) -> TrinoClient:
+def trino_client(
+    settings: QuerySettings,
+    connections: int,
+    told: Told = lambda _: None,
+    session: Mapping[str, str] | None = None,
+) -> TrinoClient:
     """Return what asks the settings' Trino. It connects to nothing before the first question.
 
     Args:
         settings: Endpoints and secrets.
         connections: How many are kept open.
+        told: Told of each question once it is over.
+        session: Session properties of each question, beside its limit of time.
 
     Raises:
         SpecError: A setting is missing, or no Trino could read this lake.
@@ -99,4 +112,4 @@ def trino_client(settings: QuerySettings, connections: int) -> TrinoClient:
         token=settings.trino_token,
         ca_file=settings.trino_ca_file,
     )
-    return TrinoClient(server, connections=connections)
+    return TrinoClient(server, connections=connections, told=told, session=session)

@@ -36,6 +36,8 @@ from k2_query.segments import TailStore
 from k2_query.service import QueryService
 from k2_query.settings import QuerySettings
 from k2_query.tail import Tail
+from k2_query.telling import EngineTelling
+from k2_query.trino_metrics import TrinoMetrics
 
 STALE_S: Final = 10.0
 """Kafka, tail and catalog are asked several times a second; silence of this length is an outage, not a hiccup."""
@@ -56,11 +58,20 @@ class Runtime:
         self.version = metadata.version("k2-lakehouse")
         self.metrics = QueryMetrics(new_registry("k2-query"))
         self.store = TailStore(TRADES, spec.query.tail_max_bytes)
-        self.watch = LogWatch(KafkaAdmin(settings), topics)
+        admin = KafkaAdmin(settings)
+        self.watch = LogWatch(admin, topics)
         self.lake = Lake(lambda: open_catalog(settings), spec.namespace, TRADES, self._published)
         decoder = BatchDecoder(TRADES, schemas.by_id)
         self.tail = Tail(settings, self.store, self.watch, self._positions, decoder, self.metrics)
-        self.engine = open_engine(settings, spec, self._fetched)
+        self.engine_watch: EngineWatch | None = None
+        self.trino_metrics: TrinoMetrics | None = None
+        if spec.query.mode == "distributed":
+            self.trino_metrics = TrinoMetrics(self.metrics.registry)
+            self.engine = open_engine(settings, spec, self._fetched, self.trino_metrics.told)
+            telling = EngineTelling(admin, pipeline.engine_group, pipeline.trades_topics())
+            self.engine_watch = EngineWatch(self.engine, self._newest, told=telling.tell)
+        else:
+            self.engine = open_engine(settings, spec, self._fetched)
         reader = LogReader(settings, TRADES, schemas)
         hybrid = HybridReader(TRADES, topics, self.lake, self.watch, self.store, reader, RawReader(TRADES, schemas))
         commit_lag = timedelta(seconds=spec.query.commit_lag_seconds)
@@ -78,9 +89,7 @@ class Runtime:
             "lake": lambda: "found no snapshot yet" if self.lake.peek() is None else None,
             "kafka": lambda: "found no answer yet" if self.watch.latest is None else None,
         }
-        self.engine_watch: EngineWatch | None = None
-        if spec.query.mode == "distributed":
-            self.engine_watch = EngineWatch(self.engine, self._newest)
+        if self.engine_watch is not None:
             self.checks["trino"], self.ready["trino"] = self.engine_watch.check, self.engine_watch.ready
 
     def __enter__(self) -> Runtime:
@@ -125,6 +134,8 @@ class Runtime:
         """Bring the gauges up to date; called before they are shown."""
         self.metrics.level.set(self.control.level())
         self.metrics.control_trouble.set(self.control.trouble is not None)
+        if self.trino_metrics is not None and self.engine_watch is not None:
+            self.trino_metrics.show_answers(self.engine_watch.answers)
         self.metrics.tail_rows.set(self.store.rows)
         self.metrics.tail_bytes.set(self.store.nbytes)
         head, latest = self.lake.peek(), self.watch.latest

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from k2_core.logs import current_correlation_id
 from k2_query.budget import Budget
 from k2_query.caller import current_key_id
 from k2_query.trino_faults import FAULTS, fault
+from k2_query.trino_metrics import Asked, Outcome, Purpose, Told, outcome_of
 
 MINIMUM_VERSION: Final = 418
 """The first with EXECUTE IMMEDIATE, which binds parameters in one request; K2 is tested with 476."""
@@ -88,10 +90,22 @@ class TrinoClient:
         server: Where it is.
         connections: How many are kept open.
         minimum_version: Of Trino.
+        told: Is told of each question once it is over.
+        session: Session properties of each question, beside its limit of time.
     """
 
-    def __init__(self, server: TrinoServer, *, connections: int, minimum_version: int = MINIMUM_VERSION) -> None:
+    def __init__(
+        self,
+        server: TrinoServer,
+        *,
+        connections: int,
+        minimum_version: int = MINIMUM_VERSION,
+        told: Told = lambda _: None,
+        session: Mapping[str, str] | None = None,
+    ) -> None:
         self._server = server
+        self._told = told
+        self._properties = dict(session or {})
         self._adapter = HTTPAdapter(pool_maxsize=connections)
         self._minimum_version = minimum_version
         self._version: int | None = None
@@ -100,23 +114,39 @@ class TrinoClient:
         """Close the connections."""
         self._adapter.close()
 
-    def ask(self, text: str, parameters: Sequence[Any], budget: Budget) -> Iterator[list[Sequence[Any]]]:
+    def ask(
+        self, text: str, parameters: Sequence[Any], budget: Budget, purpose: Purpose = Purpose.ANSWER
+    ) -> Iterator[list[Sequence[Any]]]:
         """Yield an answer's rows in batches, as they come; a caller that goes away ends the query.
 
         Args:
             text: With a `?` for each parameter.
             parameters: Texts, integers, datetimes.
             budget: Of the question.
+            purpose: Why it is asked.
 
         Raises:
             RetryableError: The budget is over, or Trino or the warehouse does not answer.
             EngineError: Trino refuses until somebody changes something.
             QueryError: The answer needs more than Trino may use.
         """
+        began_s, outcome, statistics = time.monotonic(), Outcome.OK, dict[str, Any]()
+        try:
+            yield from self._answer(text, parameters, budget, statistics)
+        except BaseException as error:  # policy: counted, and raised as it is
+            outcome = outcome_of(error, budget)
+            raise
+        finally:
+            self._told(Asked(purpose, outcome, time.monotonic() - began_s, statistics))
+
+    def _answer(
+        self, text: str, parameters: Sequence[Any], budget: Budget, statistics: dict[str, Any]
+    ) -> Iterator[list[Sequence[Any]]]:
+        """See `ask`; statistics are brought up to date with each of Trino's answers."""
         session = _Session(self._server, self._adapter, budget)
         try:
             self._check_version(session)
-            cursor = self._connect(session, budget).cursor()
+            cursor = self._connect(session, budget).cursor(stats_callback=statistics.update)
             with _cancelled_unless_finished(cursor):
                 cursor.execute(text, list(parameters))
                 while batch := cursor.fetchmany(BATCH_ROWS):
@@ -137,7 +167,8 @@ class TrinoClient:
             client_tags=list(client_tags()),
             timezone="UTC",
             # Trino ends it by itself, should this process not live to cancel it.
-            session_properties={"query_max_run_time": f"{max(1, round(budget.remaining_s * 1000))}ms"},
+            session_properties=self._properties
+            | {"query_max_run_time": f"{max(1, round(budget.remaining_s * 1000))}ms"},
             legacy_prepared_statements=False,
             # None: rows come in the answers themselves; spooled segments are for answers far above 10,000 rows.
             encoding=None,  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from k2_query.ordering import Order
 from k2_query.params import to_us
 from k2_query.segments import Window
 from k2_query.trino_client import TrinoClient
+from k2_query.trino_metrics import Purpose
 from k2_query.trino_sql import Source
 
 PORTION_BYTES: Final = 256 * 1024
@@ -58,7 +59,7 @@ class TrinoEngine:
     def check(self, lake: LakeSnapshot, budget: Budget) -> None:
         """See `Engine.check`. It takes a worker, which reads a file of the snapshot if there is one."""
         text = trino_sql.any_row(None if lake.id is None else self._source(lake), _SCHEMA.names)
-        for _ in self._client.ask(text, [], budget):
+        for _ in self._client.ask(text, [], budget, Purpose.PROBE):
             pass
 
     def rows(self, lake: LakeSnapshot, window: Window, order: Order, limit: int, budget: Budget) -> pa.Table:

@@ -24,6 +24,8 @@ from pydantic import SecretStr
 
 from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.engine_report import EngineReport
+from k2_core.kafka import KafkaAdmin
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
 from support.api import Api, serve, wait_healthy, wait_healthy_but, wait_until
@@ -120,6 +122,32 @@ def test_rows_of_table_and_log(api: Api, stage: Stage) -> None:
     tags = stage.trino.details(asked["queryId"])["session"]["clientTags"]
     assert f"correlation:{meta['correlation_id']}" in tags
     assert any(tag.startswith("key:") for tag in tags)
+
+
+def test_what_its_questions_cost_is_in_its_figures(api: Api, stage: Stage) -> None:
+    def shown(name: str) -> float:
+        lines = api.client.get("/metrics").text.splitlines()
+        return float(next((line.split()[-1] for line in lines if line.startswith(f"k2_query_trino_{name} ")), 0))
+
+    answered = 'statements_total{outcome="ok",purpose="answer"}'
+    before, read_before = shown(answered), shown('processed_rows_total{purpose="answer"}')
+    api.get("/v1/trades", symbol="BTCUSDT", start=START, end=END, limit=10_000)
+    assert shown(answered) >= before + 1
+    assert shown('processed_rows_total{purpose="answer"}') - read_before >= len(stage.committed)
+    assert shown('statements_total{outcome="ok",purpose="probe"}') >= 1
+    assert shown("answers") == 1
+
+
+def test_what_trino_answers_is_told_in_the_log(api: Api, stage: Stage) -> None:
+    admin = KafkaAdmin(stage.settings)
+
+    def said() -> EngineReport | None:
+        found = admin.group_signals(stage.pipeline.engine_group, stage.world.topic)
+        return next((EngineReport.parse(metadata) for _, metadata in found.values()), None)
+
+    report = wait_until(said, "the service's word")
+    assert (report.reason, report.problem) == ("Answers", None)
+    assert api.client.get("/health").json()["checks"]["trino"] == "ok"
 
 
 def test_the_newest_rows_of_both(api: Api, stage: Stage) -> None:

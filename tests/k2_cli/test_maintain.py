@@ -85,6 +85,15 @@ class TestWithTrino:
             ["trades", "remove_orphan_files"],
         ]
 
+    def test_without_an_option_the_pipeline_says_what_is_kept(self, lake: Maintained, tmp_path: Path) -> None:
+        file = self.file(lake, tmp_path)
+        document = yaml.safe_load(file.read_text())
+        document["spec"]["maintenance"] = {"snapshotRetentionDays": 3}
+        file.write_text(yaml.safe_dump(document))
+        found = k2("maintain", "-f", file, "--dir", tmp_path / "k2", "--json").document
+        assert [one["statement"].partition("=> ")[2] for one in found["statements"]] == ["'259200s')"] * 2
+        assert [(one["snapshots_after"], one["error"]) for one in found["statements"]] == [(3, None)] * 2
+
     def test_what_failed_is_the_exit_code(self, lake: Maintained, tmp_path: Path) -> None:
         answer = k2("maintain", "-f", self.file(lake, tmp_path, OUTSIDER), "--dir", tmp_path / "k2", "--json")
         assert answer.code == 3

@@ -92,7 +92,7 @@ FULL: Final[dict[str, Any]] = {
             "tailMaxBytes": 1048576,
             "resources": RESOURCES,
         },
-        "maintenance": {"schedule": "0 3 * * *"},
+        "maintenance": {"schedule": "0 3 * * *", "snapshotRetentionDays": 14},
         "scaling": {"mode": "Recommend", "maxReplicas": 12, "maxCommitIntervalSeconds": 60},
         "degradation": {
             "mode": "Auto",
@@ -179,6 +179,7 @@ class TestInactive:
             "spec.ingestion[].gapThresholdIds",
             "spec.ingestion[].silenceThresholdSeconds",
             "spec.maintenance.schedule",
+            "spec.maintenance.snapshotRetentionDays",
         )
         assert inactive_settings(parse_pipeline(FULL)) == inactive
         of_the_operator = (
@@ -195,14 +196,17 @@ class TestInactive:
         [
             ({"mode": "distributed", "trino": {"url": "http://trino:8080"}}, False, ()),
             ({"mode": "distributed", "trino": {"url": "http://trino:8080"}}, True, ("spec.maintenance.schedule",)),
-            ({}, False, ("spec.maintenance.schedule",)),
+            ({}, False, ("spec.maintenance.schedule", "spec.maintenance.snapshotRetentionDays")),
         ],
         ids=["distributed", "on-a-laptop", "single"],
     )
     def test_maintenance_wants_a_trino_and_an_operator(
         self, query: dict[str, Any], laptop: bool, expected: tuple[str, ...]
     ) -> None:
-        spec = SMALLEST["spec"] | {"query": query, "maintenance": {"schedule": "0 3 * * *"}}
+        spec = SMALLEST["spec"] | {
+            "query": query,
+            "maintenance": {"schedule": "0 3 * * *", "snapshotRetentionDays": 30},
+        }
         assert inactive_settings(parse_pipeline(SMALLEST | {"spec": spec}), laptop=laptop) == expected
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from k2_operator.engine import Engines, Sight, engines, seen
+from k2_core.engine_report import EngineWord
+from k2_core.spec import KafkaSpec
+from k2_operator.engine import Engines, Sight, engines, seen, verdict
+from k2_operator.signals import Answer, Log, Question, Secrets
 from k2_operator.store import Place
 from k2_operator.workloads import Workload
 
@@ -95,3 +98,30 @@ def test_what_is_seen(
 ) -> None:
     found = seen(URL, fares, children, asked=True)
     assert (found.answers, found.ready, found.rolled) == expected
+
+
+QUESTION = Question(
+    "ns", KafkaSpec(bootstrap_servers="k:1"), (), {}, "read", "committed", {}, engine_group="k2.x.engine"
+)
+WRONG = EngineWord(answers=False, reason="Refused", message="1 of 2 query pods: found the credentials refused")
+
+
+def told(word: EngineWord | None) -> Answer:
+    return Answer(QUESTION, 0.0, Secrets(), {}, Log(engine=word))
+
+
+def test_what_query_pods_say_is_the_verdict() -> None:
+    assert verdict(told(EngineWord(answers=True)), stopping=False) == (True, "Answers", "")
+    assert verdict(told(WRONG), stopping=False) == (False, "Refused", WRONG.message)
+
+
+@pytest.mark.parametrize("answer", [None, told(None), Answer(QUESTION, 0.0, Secrets(), kafka_problem="away")], ids=str)
+def test_what_nobody_says_is_unknown_and_not_wrong(answer: Answer | None) -> None:
+    status, reason, message = verdict(answer, stopping=False)
+    assert (status, reason) == (None, "NotYetKnown")
+    assert "for 30 s no query pod has said whether it answers" in message
+    assert answer is None or "write the group k2.x.engine, the operator's to read it" in message
+
+
+def test_of_what_stops_nothing_is_claimed() -> None:
+    assert verdict(told(WRONG), stopping=True)[:2] == (None, "Stopped")

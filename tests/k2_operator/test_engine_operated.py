@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
+from k2_core.config import ServiceSettings
+from k2_core.engine_report import EngineReport
+from k2_core.kafka import KafkaAdmin
+from k2_core.types import Offset, Partition, TopicName
 from support.operated import Operated
 
 pytestmark = pytest.mark.kafka
 
 NODES = ("trino-coordinator", "trino-worker")
+SHOWN = ("wanted_coordinators", "ready_coordinators", "wanted_workers", "ready_workers")
 USUAL = ("ingest", "sink", "query")
 SECRETS = {
     "s3": ("access", "secret"),
@@ -88,6 +94,9 @@ def test_there_and_back_with_an_operator_that_dies_at_each_step(operated: Operat
     assert reads_with_trino(operated)
     assert engine(operated) == "distributed"
     tended(operated, lambda: operated.phase() == "Running", "phase Running", *USUAL, *NODES)
+    labels = f'{{namespace="{operated.namespace}",pipeline="crypto"}}'
+    figures = {name: operated.metrics()[f"k2_operator_pipeline_trino_{name}{labels}"] for name in SHOWN}
+    assert figures == {"wanted_coordinators": 1, "ready_coordinators": 1, "wanted_workers": 2, "ready_workers": 2}
 
     operated.apply(storage=STORAGE)
     operated.wait(lambda: not reads_with_trino(operated), "the query service to roll back")
@@ -111,3 +120,34 @@ def test_a_secret_that_is_missing_leaves_what_runs_as_it_is(operated: Operated) 
     assert "secret trino-access: there is none" in found["message"]
     assert operated.replicas("crypto-query") == 1
     assert operated.replicas("crypto-trino-coordinator") is None
+
+
+def test_what_query_pods_say_of_a_trino_that_exists_is_a_condition(operated: Operated) -> None:
+    operated.kubectl("create", "secret", "generic", "s3", "--from-literal=access=x", "--from-literal=secret=x")
+    operated.start()
+    operated.apply(storage=STORAGE, query={"mode": "distributed", "trino": {"url": "https://trino.desk:8443"}})
+    tended(operated, lambda: operated.phase() == "Running", "phase Running", *USUAL)
+    silent = operated.condition("TrinoReady")
+    assert (silent["status"], silent["reason"]) == ("Unknown", "NotYetKnown")
+
+    pods = operated.kubectl("get", "pods", "-o", "name")
+    say(operated, "Refused", "Trino at https://trino.desk:8443: found the credentials refused")
+    operated.wait(lambda: operated.condition("TrinoReady").get("status") == "False", "the condition")
+    told = operated.condition("TrinoReady")
+    assert (told["reason"], told["message"]) == (
+        "Refused",
+        "1 of 1 query pods: Trino at https://trino.desk:8443: found the credentials refused",
+    )
+    assert operated.phase() == "Degraded"
+    say(operated, "Answers", None)
+    operated.wait(lambda: operated.condition("TrinoReady").get("status") == "True", "the condition to be True")
+    operated.wait(lambda: operated.phase() == "Running", "phase Running")
+    assert operated.kubectl("get", "pods", "-o", "name") == pods
+
+
+def say(operated: Operated, reason: str, problem: str | None) -> None:
+    """Write what a query pod writes; there is none here."""
+    admin = KafkaAdmin(ServiceSettings(kafka_bootstrap_servers=operated.bootstrap_servers))
+    text = EngineReport("pod", datetime.now(UTC), reason, problem).dump()
+    signals = {(TopicName(operated.topic), Partition(1)): (Offset(0), text)}
+    admin.write_group_signals(f"k2.{operated.topics_prefix}.crypto.engine", signals).result(20)

@@ -8,6 +8,7 @@ from k2_core.policy.thresholds import Mode
 from k2_operator.decided import Decided, taken
 from k2_operator.metrics import OperatorMetrics
 from k2_operator.store import Key
+from k2_operator.workloads import Workload
 from support.decided_by import CALM, config, decision, tick
 
 A, B = Key("ns", "a"), Key("ns", "b")
@@ -86,3 +87,24 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
     metrics.forget(A)
     assert set(shown().values()) == {None}
     assert registry.get_sample_value("k2_operator_pipeline_level", labels | {"pipeline": "b"}) == 0
+
+
+def test_the_nodes_of_a_trino_are_shown_while_there_is_one() -> None:
+    registry = CollectorRegistry()
+    metrics = OperatorMetrics(registry)
+    labels = {"namespace": "ns", "pipeline": "a"}
+
+    def shown() -> dict[str, float | None]:
+        names = ("wanted_coordinators", "ready_coordinators", "wanted_workers", "ready_workers")
+        return {name: registry.get_sample_value(f"k2_operator_pipeline_trino_{name}", labels) for name in names}
+
+    def part(component: str, wanted: int, ready: int) -> Workload:
+        return Workload(component, component, wanted, ready, settled=True, gone=False, trouble=None)
+
+    metrics.show_trino(A, [part("query", 7, 7), part("trino-coordinator", 1, 0), part("trino-worker", 3, 2)])
+    assert shown() == {"wanted_coordinators": 1, "ready_coordinators": 0, "wanted_workers": 3, "ready_workers": 2}
+    metrics.show_trino(A, [part("query", 7, 7)])
+    assert set(shown().values()) == {None}
+    metrics.show_trino(A, [part("trino-worker", 3, 2)])
+    metrics.forget(A)
+    assert set(shown().values()) == {None}

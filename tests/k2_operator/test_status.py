@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from k2_core.control import Override
+from k2_core.engine_report import EngineWord
 from k2_core.spec import KafkaSpec
 from k2_core.types import Level, Offset, Partition, TopicName
 from k2_operator.decided import Decided, taken
@@ -126,6 +127,44 @@ def test_how_a_trino_of_the_operators_fares(view: View, expected: bool, reason: 
     found = condition(view, "TrinoReady")
     assert (found.status, found.reason) == (expected, reason)
     assert text in found.message
+
+
+REFUSED = EngineWord(answers=False, reason="Refused", message="1 of 1 query pods: found the credentials refused")
+EXISTING = replace(VIEW, engine="distributed")
+
+
+def saying(view: View, word: EngineWord | None) -> View:
+    return replace(view, answer=replace(ANSWER, log=replace(LOG, engine=word)))
+
+
+def test_of_a_trino_that_exists_query_pods_say_whether_it_answers() -> None:
+    found = condition(saying(EXISTING, EngineWord(answers=True)), "TrinoReady")
+    assert (found.status, found.reason) == (True, "Answers")
+    view = saying(EXISTING, REFUSED)
+    found = condition(view, "TrinoReady")
+    assert (found.status, found.reason, found.message) == (False, "Refused", REFUSED.message)
+    assert status(view, NOW)["phase"] == "Pending"
+    assert condition(saying(EXISTING, None), "TrinoReady").status is None
+
+
+def test_that_nobody_says_so_makes_no_pipeline_unready() -> None:
+    found = status(saying(EXISTING, None), NOW)
+    assert found["phase"] == "Running"
+    words = {one["type"]: one["status"] for one in found["conditions"]}
+    assert (words["Ready"], words["TrinoReady"]) == ("True", "Unknown")
+
+
+def test_nodes_of_the_operators_that_are_ready_may_still_not_answer() -> None:
+    assert condition(saying(WITH_TRINO, None), "TrinoReady").status is True
+    assert condition(saying(WITH_TRINO, REFUSED), "TrinoReady").reason == "Refused"
+    # What was said of another one, before, is no news of nodes that nobody asks yet.
+    assert condition(saying(replace(WITH_TRINO, engine="single"), REFUSED), "TrinoReady").status is True
+    assert condition(saying(TRINO_BROKEN, REFUSED), "TrinoReady").reason == "OutOfMemory"
+
+
+def test_one_of_the_operators_that_leaves_for_another_says_nothing_of_that() -> None:
+    view = saying(replace(WITH_TRINO, asks_for_trino=False), REFUSED)
+    assert condition(view, "TrinoReady").reason == "Refused"
 
 
 def test_without_one_nothing_is_said_of_it() -> None:

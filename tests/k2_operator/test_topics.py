@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,15 +8,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from pydantic import SecretStr
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.commit_signal import CommitSignal
+from k2_core.config import ServiceSettings
+from k2_core.engine_report import EngineReport, EngineWord
 from k2_core.sink_report import SinkReport
 from k2_core.spec import KafkaSpec, SecretKeyRef
 from k2_core.types import Offset, Partition, TopicName
 from k2_operator.signals import Question
 from k2_operator.topics import Topics, kafka_settings, look
+from support.lacking import needed
+from support.secure_kafka import MECHANISM, SHIBBOLETH, USER, SecureKafka
 
 pytestmark = pytest.mark.kafka
 
@@ -72,6 +85,92 @@ def test_what_sinks_owe(question: Question, reports: dict[int, SinkReport], expe
     found = look(topics, question).log
     assert found is not None
     assert (found.owed, found.committed_at) == (expected, NOW)
+
+
+PROBLEM = "Trino at https://trino: found the credentials refused, expected them to open it; check user and secret"
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        pytest.param({}, None, id="nobody has said anything"),
+        pytest.param({0: (0, None), 1: (3, None)}, EngineWord(answers=True), id="it answers"),
+        pytest.param(
+            {0: (0, None), 1: (3, PROBLEM)},
+            EngineWord(answers=False, reason="Refused", message=f"1 of 2 query pods: {PROBLEM}"),
+            id="one has no answer",
+        ),
+        pytest.param({0: (0, None), 1: (3600, PROBLEM)}, EngineWord(answers=True), id="one has gone"),
+        pytest.param({0: (3600, None)}, None, id="all have gone"),
+    ],
+)
+def test_what_query_services_say_of_trino(
+    question: Question, reports: dict[int, tuple[int, str | None]], expected: EngineWord | None
+) -> None:
+    [name] = question.topics
+    topics, now = client(question), datetime.now(UTC)
+    asked = replace(question, engine_group=f"{name}.engine")
+    look(topics, asked)
+    said = {
+        (name, Partition(number)): (
+            Offset(0),
+            EngineReport(
+                f"pod-{number}", now - timedelta(seconds=ago_s), "Refused" if problem else "Answers", problem
+            ).dump(),
+        )
+        for number, (ago_s, problem) in reports.items()
+    }
+    if said:
+        topics.write_group_signals(f"{name}.engine", said).result(20)
+    found = look(topics, asked).log
+    assert found is not None
+    assert found.engine == expected
+    unasked = look(topics, question).log
+    assert unasked is not None
+    assert unasked.engine is None
+
+
+def test_a_group_that_kafka_keeps_from_the_operator_leaves_the_rest_known(tmp_path: Path) -> None:
+    broker = SecureKafka(tmp_path)
+    with needed("a Kafka with TLS and passwords"):
+        broker.start()
+    try:
+        topics = Topics(
+            ServiceSettings(
+                kafka_bootstrap_servers=broker.bootstrap_servers,
+                kafka_replication_factor=1,
+                kafka_security_protocol="SASL_SSL",
+                kafka_ca_file=broker.ca_file,
+                kafka_sasl_mechanism=MECHANISM,
+                kafka_sasl_username=USER,
+                kafka_sasl_password=SecretStr(SHIBBOLETH),
+            )
+        )
+        name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers)
+        asked = Question("ns", spec, (name,), {name: 1}, "read", "committed", {}, engine_group="engine")
+        look(topics, asked)
+        word = EngineReport("pod", datetime.now(UTC)).dump()
+        topics.write_group_signals("engine", {(name, Partition(0)): (Offset(0), word)}).result(20)
+        known = look(topics, asked).log
+        assert known is not None
+        assert known.engine == EngineWord(answers=True)
+        denied = AclBinding(
+            ResourceType.GROUP,
+            "engine",
+            ResourcePatternType.LITERAL,
+            f"User:{USER}",
+            "*",
+            AclOperation.DESCRIBE,
+            AclPermissionType.DENY,
+        )
+        topics._client.create_acls([denied])[denied].result(20)
+        deadline_s = time.monotonic() + 30
+        while (log := (found := look(topics, asked)).log) is None or log.engine is not None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        assert (found.kafka_problem, log.unread, log.ends) == (None, 0, {(name, 0): 0})
+    finally:
+        broker.stop()
 
 
 def test_a_small_topic_grows_only_where_that_is_asked_for(question: Question) -> None:

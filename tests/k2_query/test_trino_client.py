@@ -20,6 +20,7 @@ from k2_core.logs import correlation
 from k2_query.budget import Budget
 from k2_query.caller import calling
 from k2_query.trino_client import TrinoClient, TrinoServer, client_tags
+from k2_query.trino_metrics import Asked, Outcome, Purpose
 from support.api import wait_until
 from support.s3 import LocalS3
 from support.trino import OUTSIDER, SHIBBOLETH, USER, LocalTrino
@@ -123,6 +124,58 @@ class TestWhatIsRefused:
     def test_more_memory_than_it_has(self, trino: LocalTrino) -> None:
         with pytest.raises(QueryError, match=r"^end: found a window too large to answer \(Query exceeded per-node"):
             ask(server(trino), GREEDY)
+
+
+@pytest.mark.trino
+class TestWhatIsTold:
+    """Each question is told of once, with Trino's own figures, however it ends."""
+
+    @pytest.fixture
+    def told(self) -> list[Asked]:
+        return []
+
+    @pytest.fixture
+    def client(self, trino: LocalTrino, told: list[Asked]) -> Iterator[TrinoClient]:
+        with closing(TrinoClient(server(trino), connections=1, told=told.append)) as made:
+            yield made
+
+    def test_an_answer(self, client: TrinoClient, told: list[Asked]) -> None:
+        text = "SELECT x FROM UNNEST(sequence(1, 2500)) AS a(x)"
+        assert sum(map(len, client.ask(text, [], Budget(120), Purpose.PROBE))) == 2500
+        [asked] = told
+        assert (asked.purpose, asked.outcome) == (Purpose.PROBE, Outcome.OK)
+        figures = asked.statistics
+        assert (figures["state"], figures["completedSplits"]) == ("FINISHED", figures["totalSplits"])
+        assert figures["totalSplits"] > 0
+        assert 0 <= figures["queuedTimeMillis"] <= figures["elapsedTimeMillis"] <= asked.seconds * 1000 + 1
+        assert {"planningTimeMillis", "processedRows", "processedBytes", "physicalInputBytes"} <= figures.keys()
+        assert {"peakMemoryBytes", "cpuTimeMillis"} <= figures.keys()
+
+    def test_a_caller_that_goes_away(self, client: TrinoClient, told: list[Asked]) -> None:
+        answer = client.ask(MANY_ROWS + "told", [], Budget(120))
+        next(answer)
+        assert told == []
+        answer.close()  # type: ignore[attr-defined]
+        assert [(one.purpose, one.outcome) for one in told] == [(Purpose.ANSWER, Outcome.CANCELLED)]
+
+    def test_a_budget_that_is_over(self, client: TrinoClient, told: list[Asked]) -> None:
+        with pytest.raises(RetryableError, match="found no end"):
+            list(client.ask(ENDLESS + "told", [], Budget(1)))
+        assert [one.outcome for one in told] == [Outcome.OUT_OF_TIME]
+
+    def test_a_refusal_and_too_much(self, client: TrinoClient, told: list[Asked]) -> None:
+        for text, kind in (("SELECT * FROM nothing.market.trades", EngineError), (GREEDY, QueryError)):
+            with pytest.raises(kind):
+                list(client.ask(text, [], Budget(120)))
+        assert [one.outcome for one in told] == [Outcome.REFUSED, Outcome.TOO_LARGE]
+        assert told[1].statistics["elapsedTimeMillis"] > 0
+
+    def test_no_connection(self, told: list[Asked], tmp_path: Path) -> None:
+        away = TrinoServer(f"http://127.0.0.1:{ports.find_free(str(tmp_path))}", "k2", "lake")
+        client = TrinoClient(away, connections=1, told=told.append)
+        with closing(client), pytest.raises(EngineUnavailableError):
+            list(client.ask("SELECT 1", [], Budget(120)))
+        assert [(one.outcome, one.statistics) for one in told] == [(Outcome.UNAVAILABLE, {})]
 
 
 @pytest.mark.trino

@@ -19,6 +19,7 @@ from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
 from k2_ingest.sequence import SequenceTracker
 from k2_operator.metrics import OperatorMetrics
 from k2_query.metrics import QueryMetrics
+from k2_query.trino_metrics import TrinoMetrics
 from k2_sink.metrics import SinkMetrics
 
 OF_KUBERNETES: Final = frozenset({"kube_deployment_spec_replicas", "kube_deployment_status_replicas_ready"})
@@ -34,7 +35,7 @@ def _registries() -> Iterator[CollectorRegistry]:
     readings = Readings({symbol: Account()}, {symbol: SequenceTracker()}, lambda: 0, lambda: 0, lambda: True)
     ingest.register(LiveCollector(readings))
     yield ingest
-    for kind in (SinkMetrics, QueryMetrics, OperatorMetrics):
+    for kind in (SinkMetrics, QueryMetrics, TrinoMetrics, OperatorMetrics):
         registry = CollectorRegistry()
         kind(registry)
         yield registry

@@ -98,6 +98,9 @@ class SecureKafka:
             "ssl.keystore.location": "broker.pem",
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": "ca.crt",
+            # Everything is allowed to everybody but what a test denies.
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "true",
         }
         return plain + "".join(f"{name}={value}\n" for name, value in more.items())
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -19,8 +17,9 @@ from typing import Any, Final
 
 import yaml
 
+from k2_cli.trino_secrets import manifests
+from k2_core.spec import parse_pipeline
 from onenode import images
-from onenode.certificates import Authority
 from onenode.node import places
 from onenode.tools import tool
 
@@ -202,17 +201,14 @@ class Site:
 
     def trino_secrets(self, name: str) -> None:
         """Make what a pipeline's own Trino asks for: passwords, and a certificate for its name."""
-        authority = Authority(self.directory / f"pki-{name}", "ca", Path(shutil.which("openssl") or "openssl"))
-        authority.create()
-        pair = authority.sign("trino", "/CN=trino", [f"DNS:{name}-trino.{name}.svc"])
-        certificates = {
-            "tls.crt": pair.certificate.read_text(),
-            "tls.key": pair.key.read_text(),
-            "ca.crt": authority.certificate.read_text(),
+        source = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
+        pipeline = {
+            "apiVersion": "k2.dev/v1alpha1",
+            "kind": "K2Pipeline",
+            "metadata": {"name": name, "namespace": name},
+            "spec": {"ingestion": [source], "query": {"mode": "distributed"}},
         }
-        words = {key: secrets.token_hex(24) for key in ("password", "maintenancePassword", "sharedSecret")}
-        tls = _secret(name, TRINO_TLS_SECRET, certificates) | {"type": "kubernetes.io/tls"}
-        self.apply(_secret(name, TRINO_ACCESS_SECRET, words), tls)
+        self.apply(*manifests(parse_pipeline(pipeline), access_name=TRINO_ACCESS_SECRET, tls_name=TRINO_TLS_SECRET))
 
 
 def _secret(namespace: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:

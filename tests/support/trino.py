@@ -13,7 +13,6 @@ import hmac
 import json
 import re
 import secrets
-import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -24,11 +23,11 @@ from typing import Any, Final
 import httpx
 import psutil
 
+from k2_cli.certificates import certified
 from k2_cli.stack import ports
 from k2_cli.stack.process import ManagedProcess
 from k2_core.config import ServiceSettings
 from k2_core.errors import SetupError
-from onenode.certificates import Authority
 from onenode.java import VECTOR_MODULE, find_java
 from onenode.tools import tool
 from support.lacking import needed
@@ -49,6 +48,7 @@ _HEAP_MB: Final = 1024
 _START_TIMEOUT_S: Final = 180.0
 """15 s on an idle machine of two cores."""
 _ITERATIONS: Final = 1000
+_CERTIFIED_DAYS: Final = 2
 
 
 @dataclass
@@ -80,17 +80,13 @@ class LocalTrino:
     @property
     def ca_file(self) -> Path:
         """What signed its certificate."""
-        return self._authority.certificate
+        return self.directory / "ca.crt"
 
     @property
     def pid(self) -> int:
         """Of the process."""
         assert self._process is not None
         return self._process.pid
-
-    @property
-    def _authority(self) -> Authority:
-        return Authority(self.directory / "pki", "ca", Path(shutil.which("openssl") or "openssl"))
 
     def start(self, *, wait: bool = True) -> None:
         """Start it and return when it answers; again on the same ports, without the catalogs that it had.
@@ -202,9 +198,9 @@ class LocalTrino:
         return base64.b64decode(base64.b64encode(self._token_key))
 
     def _configure(self, home: Path) -> None:
-        self._authority.create()
-        pair = self._authority.sign("server", "/CN=trino", [f"IP:{ports.LOOPBACK}", "DNS:localhost"])
-        (self.directory / "server.pem").write_text(pair.key.read_text() + pair.certificate.read_text())
+        made = certified("trino", [f"ip:{ports.LOOPBACK}", "dns:localhost"], _CERTIFIED_DAYS)
+        self.ca_file.write_text(made.authority)
+        (self.directory / "server.pem").write_text(made.key + made.certificate)
         (self.directory / "token.key").write_bytes(base64.b64encode(self._token_key))
         salt = secrets.token_bytes(16)
         digest = hashlib.pbkdf2_hmac("sha1", SHIBBOLETH.encode(), salt, _ITERATIONS)

@@ -163,7 +163,7 @@ def rules(effective: Effective) -> dict[str, Any]:
     tables = {
         "catalog": CATALOG,
         "schema": effective.pipeline.spec.namespace,
-        "table": r"(trades|quotes|quality)(\$[a-z_]+)?",
+        "table": r"(trades|quotes|quality|ledger|dlq)(\$[a-z_]+)?",
     }
     changes = ["SELECT", "INSERT", "DELETE", "UPDATE"]
     return {

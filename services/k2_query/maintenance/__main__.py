@@ -5,6 +5,7 @@ Settings and pipeline in, a log line for each statement, exit 0 if all of them w
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import signal
 import sys
@@ -14,9 +15,10 @@ from k2_core.config import read_settings
 from k2_core.errors import K2Error
 from k2_core.exits import last_word
 from k2_core.logs import configure
-from k2_core.spec import load_pipeline
+from k2_core.spec import PipelineSpec, load_pipeline
 from k2_core.tables import open_catalog
 from k2_query.engines import trino_client
+from k2_query.maintenance.statements import session
 from k2_query.maintenance.upkeep import Upkeep
 from k2_query.settings import QuerySettings
 
@@ -31,21 +33,22 @@ def main() -> int:
     try:
         settings = read_settings(QuerySettings)
         configure(SERVICE, settings.log_level)
-        error = maintained(settings, load_pipeline(settings.pipeline_file).spec.namespace)
+        error = maintained(settings, load_pipeline(settings.pipeline_file).spec)
     except K2Error as fault:
         error = fault
     return 0 if error is None else last_word(SERVICE, error)
 
 
-def maintained(settings: QuerySettings, namespace: str) -> K2Error | None:
+def maintained(settings: QuerySettings, spec: PipelineSpec) -> K2Error | None:
     """Do what is due, log each outcome, and return the first of the errors.
 
     Raises:
         K2Error: It could not begin, or catalog or warehouse went away.
     """
-    client = trino_client(settings, 1)
+    keep = dt.timedelta(days=spec.maintenance.snapshot_retention_days)
+    client = trino_client(settings, 1, session=session(settings.trino_catalog, keep))
     with closing(client), closing(open_catalog(settings)) as catalog:
-        upkeep = Upkeep(catalog, client, settings.trino_catalog, namespace)
+        upkeep = Upkeep(catalog, client, settings.trino_catalog, spec.namespace, keep)
         plan = upkeep.plan()
         for table, part in plan.waiting:
             _log.info("waits for enrichment", extra={"table": table, "day": str(part.day), "files": part.files})

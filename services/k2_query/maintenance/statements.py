@@ -15,12 +15,28 @@ from k2_query.trino_sql import quoted
 
 SMALL_BYTES: Final = 128 * 1024**2
 """A data file below this is put together with others: some 12 M trades, more than a bucket of a day usually holds."""
-KEEP: Final = dt.timedelta(days=7)
-"""Snapshots, and files that nothing names, are kept for as long: what Trino demands unless its catalog says less."""
-
 ORPHAN_AFTER: Final = dt.timedelta(days=1)
 """However little is kept, a younger file may be of a commit that is on its way: its files are there before the table
 names them, and without them the table that names them then cannot be read."""
+TRINOS_LEAST: Final = dt.timedelta(days=7)
+"""Snapshots, and files that nothing names, are kept for as long at least, unless catalog or session say less."""
+_LEAST_KEPT: Final = {
+    "expire_snapshots_min_retention": dt.timedelta(0),
+    "remove_orphan_files_min_retention": ORPHAN_AFTER,
+}
+"""What a session calls these limits (https://trino.io/docs/476/connector/iceberg.html), and how low each is put."""
+
+
+def session(catalog: str, keep: dt.timedelta) -> dict[str, str]:
+    """Return the session properties with which Trino takes the statements; none where its own limits let them pass.
+
+    Args:
+        catalog: As Trino calls it.
+        keep: How long snapshots and files that nothing names are kept.
+    """
+    if keep >= TRINOS_LEAST:
+        return {}
+    return {f"{catalog}.{name}": _seconds(max(keep, least)) for name, least in _LEAST_KEPT.items()}
 
 
 class Action(StrEnum):
@@ -104,7 +120,7 @@ class Target:
 
     def _removals(self, keep: dt.timedelta) -> Iterable[Task]:
         for action, kept in ((Action.EXPIRE, keep), (Action.ORPHANS, max(keep, ORPHAN_AFTER))):
-            call = f"{action}(retention_threshold => '{round(kept.total_seconds())}s')"
+            call = f"{action}(retention_threshold => '{_seconds(kept)}')"
             yield Task(self.table, action, self._altered(call))
 
     def _altered(self, call: str) -> str:
@@ -120,3 +136,7 @@ def is_due(part: Part, today: dt.date) -> bool:
 def is_checked(part: Part, checked: int | None) -> bool:
     """Return whether enrichment has looked at all of a day: afterwards it could not tell what it has not."""
     return checked is None or part.newest <= checked
+
+
+def _seconds(kept: dt.timedelta) -> str:
+    return f"{round(kept.total_seconds())}s"

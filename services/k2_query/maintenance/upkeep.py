@@ -24,7 +24,7 @@ from k2_core.quality import QUALITY, Checked
 from k2_core.records import TRADES, TableForm
 from k2_core.tables import load_table
 from k2_query.budget import Budget
-from k2_query.maintenance.statements import KEEP, Action, Part, Target, Task, is_checked, is_due
+from k2_query.maintenance.statements import Action, Part, Target, Task, is_checked, is_due
 from k2_query.maintenance.survey import Figures, of_day, stored, survey
 from k2_query.trino_client import TrinoClient
 
@@ -107,7 +107,7 @@ class Upkeep:
     client: TrinoClient
     trino_catalog: str
     namespace: str
-    keep: dt.timedelta = KEEP
+    keep: dt.timedelta
     sleep: Callable[[float], None] = time.sleep
     utc_now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 

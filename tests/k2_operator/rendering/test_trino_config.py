@@ -8,6 +8,7 @@ import pytest
 from k2_operator.pipeline import Effective, effective
 from k2_operator.rendering.environment import trino_environment
 from k2_operator.rendering.trino_config import files, rules
+from k2_query.maintenance.upkeep import TABLES
 from support.operator import operated, operator_config, plain_body
 
 REF = {"name": "s", "key": "k"}
@@ -96,3 +97,14 @@ def test_who_may_do_what_with_a_table(user: str, table: str, expected: list[str]
 
     found = next((rule["privileges"] for rule in rules(operated())["tables"] if fits(rule)), None)
     assert found == expected
+
+
+def test_whatever_is_maintained_may_be_changed_by_the_one_who_maintains_and_by_nobody_else() -> None:
+    effective = operated()
+    for form in TABLES:
+        for name in (form.name, f"{form.name}$files"):
+            allowed = {
+                one["user"]: one["privileges"] for one in rules(effective)["tables"] if re.fullmatch(one["table"], name)
+            }
+            assert allowed == {"k2": ["SELECT"], "k2-maintenance": ["SELECT", "INSERT", "DELETE", "UPDATE"]}
+    assert not any(re.fullmatch(one["table"], "others") for one in rules(effective)["tables"])

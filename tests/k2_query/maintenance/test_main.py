@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from k2_core.spec import parse_pipeline
 from k2_query.maintenance.__main__ import maintained as done
 from k2_query.settings import QuerySettings
 from support.lake import by_message_id
@@ -22,13 +23,13 @@ from support.s3 import LocalS3
 from support.trino import OUTSIDER, LocalTrino
 
 
-def run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, days: int = 7, **variables: str) -> subprocess.CompletedProcess[str]:
     source = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
     document = {
         "apiVersion": "k2.dev/v1alpha1",
         "kind": "K2Pipeline",
         "metadata": {"name": "crypto"},
-        "spec": {"ingestion": [source]},
+        "spec": {"ingestion": [source], "maintenance": {"snapshotRetentionDays": days}},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(document))
     paths = {
@@ -43,6 +44,16 @@ def run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+SPEC = parse_pipeline(
+    {
+        "apiVersion": "k2.dev/v1alpha1",
+        "kind": "K2Pipeline",
+        "metadata": {"name": "crypto"},
+        "spec": {"ingestion": [{"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}]},
+    }
+).spec
 
 
 def lines(said: str) -> list[dict[str, Any]]:
@@ -78,6 +89,21 @@ class TestWithTrino:
         assert (said[-1]["message"], said[-1]["statements"], said[-1]["failed"]) == ("done", 2, 0)
         assert by_message_id(lake.held()) == by_message_id(lake.records)
 
+    def test_less_than_a_week_is_kept_where_the_pipeline_says_so(self, lake: Maintained, tmp_path: Path) -> None:
+        strict = lake.trino.catalog(
+            lake.settings,
+            iceberg_expire_snapshots_min_retention="7d",
+            iceberg_remove_orphan_files_min_retention="7d",
+        )
+        ended = run(tmp_path, 2, **self.variables(lake, K2_TRINO_CATALOG=strict))
+        assert ended.returncode == 0, ended.stderr
+        told = [one["query"] for one in lake.trino.queries(f'"{strict}"')]
+        assert [text.partition(" EXECUTE ")[2] for text in told] == [
+            "expire_snapshots(retention_threshold => '172800s')",
+            "remove_orphan_files(retention_threshold => '172800s')",
+        ]
+        assert {one["state"] for one in lake.trino.queries(f'"{strict}"')} == {"FINISHED"}
+
     def test_what_failed_is_its_last_word(self, lake: Maintained, tmp_path: Path) -> None:
         ended = run(tmp_path, **self.variables(lake, K2_TRINO_USER=OUTSIDER))
         assert ended.returncode == 3
@@ -91,5 +117,5 @@ class TestWithTrino:
         for name, value in self.variables(lake).items():
             monkeypatch.setenv(name, value)
         with caplog.at_level("INFO", "k2_query.maintenance"):
-            assert done(QuerySettings(), "market") is None
+            assert done(QuerySettings(), SPEC) is None
         assert next(iter(caplog.records)).message == "waits for enrichment"

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from k2_query.maintenance.statements import SMALL_BYTES, Action, Part, Target, is_checked, is_due
+from k2_query.maintenance.statements import SMALL_BYTES, Action, Part, Target, is_checked, is_due, session
 
 TODAY = dt.date(2026, 1, 7)
 YESTERDAY = dt.date(2026, 1, 6)
@@ -71,3 +71,16 @@ def test_what_enrichment_has_not_looked_at_waits(checked: int | None, expected: 
     assert is_checked(part(YESTERDAY, newest=5), checked) is expected
     tasks = TARGET.tasks([part(YESTERDAY, newest=5)], TODAY, checked, WEEK)
     assert (tasks[0].action is Action.OPTIMIZE) is expected
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (7, {}),
+        (30, {}),
+        (3, {"lake.expire_snapshots_min_retention": "259200s", "lake.remove_orphan_files_min_retention": "259200s"}),
+        (0, {"lake.expire_snapshots_min_retention": "0s", "lake.remove_orphan_files_min_retention": "86400s"}),
+    ],
+)
+def test_trinos_own_limits_are_lowered_as_far_as_is_needed_and_no_further(days: int, expected: dict[str, str]) -> None:
+    assert session("lake", dt.timedelta(days=days)) == expected
