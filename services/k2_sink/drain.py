@@ -243,6 +243,11 @@ class Drain:
         """What cannot be brought in although it is owed, or None; the rest goes on."""
         return next((said for _, said in self._stuck.values()), None)
 
+    @property
+    def stuck(self) -> int:
+        """How many ranges cannot be brought in: neither a raw file nor the log has them."""
+        return len(self._stuck)
+
     def due(self, owed: Iterable[LedgerEntry], level: Level) -> list[LedgerEntry]:
         """Return what is to be brought in now and can be; see `ledger.to_drain`."""
         entries = to_drain(owed, level, self._limits.urgent_before_ms(int(self._utc_s() * 1000)))

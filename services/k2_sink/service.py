@@ -162,7 +162,8 @@ class Sink:
                 self._batch.pass_to(at, end)
         self._interval.note(empty=self._batch.empty)
         self._tell()
-        self._parts.metrics.show(self._batch, self._reader.unread(self._batch.positions()), self._now_ms())
+        unread = self._reader.unread(self._batch.positions())
+        self._parts.metrics.show(self._batch, unread, self.drain.stuck, self._now_ms())
         if self._interval.due(self._batch.held):
             self._commit(stop)
         elif self._interval.idle:
