@@ -116,12 +116,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """One file that the store has taken.
-
-    Args:
-        name: In the folder of raw files.
-        nbytes: Its length.
-    """
+    """One file that the store has taken: its name in the folder of raw files, and its bytes."""
 
     name: str
     nbytes: int
@@ -188,9 +183,7 @@ class RawFiles:
         return True
 
     def sizes(self) -> dict[str, int]:
-        """Return the raw files that there are, whoever names them, in order: bytes by name.
-
-        Other files in their folder are left out.
+        """Return bytes by name of the raw files that there are, whoever names them; other files are left out.
 
         Raises:
             SetupError: Files are reached by something that cannot list them.
@@ -200,12 +193,7 @@ class RawFiles:
         return dict(sorted(one for one in found if created_ms(one[0]) is not None))
 
     def names(self) -> list[str]:
-        """Return the names of `sizes`.
-
-        Raises:
-            SetupError: See `sizes`.
-            StorageUnavailableError: The warehouse is away.
-        """
+        """Return the names of `sizes`."""
         return list(self.sizes())
 
     def section(self, name: str, at: LogPartition) -> Section:

@@ -151,7 +151,11 @@ class OwedReader:
 
 
 def open_drain(
-    parts: Parts, source: Source, files: RawFiles, clock: Callable[[], float], utc_s: Callable[[], float]
+    parts: Parts,
+    source: Source,
+    files: RawFiles,
+    clock: Callable[[], float],
+    utc_s: Callable[[], float],
 ) -> Drain:
     """Return the drain of a sink.
 
@@ -162,6 +166,8 @@ def open_drain(
         clock: Monotonic seconds.
         utc_s: Seconds since 1970.
     """
-    limits = Limits(parts.drain_records_per_s, parts.pipeline.spec.sink.commit_records, source.retention_ms)
+    limits = Limits(
+        parts.drain_records_per_s, parts.pipeline.spec.sink.commit_records, source.retention_ms, source.size
+    )
     open_log = partial(RangeReader, parts.settings, parts.pipeline.sink_group)
     return Drain(partial(OwedReader, open_log, files, source.log_start, parts.metrics), limits, clock, utc_s)
