@@ -180,9 +180,13 @@ def verdict(decided: Decided) -> tuple[bool, str, str] | None:
     if decided.problem is not None:
         return False, "Refused", f"{decided.problem}; grant it, or correct spec.kafka. {_HELD}"
     if decision is not None and decision.retention_at_risk:
-        kept_s = decision.observation.retention_s or 0.0
+        kept_s = decision.retention_s or 0.0
         text = f"less than a fifth of the log's retention of {kept_s:.0f} s is left until it removes what is owed to"
-        return False, "RetentionAtRisk", f"{text} the table: lengthen retention.ms, then see why the sinks are behind"
+        return (
+            False,
+            "RetentionAtRisk",
+            f"{text} the table: raise retention.ms or retention.bytes, then see why the sinks are behind",
+        )
     if decided.lacking:
         what = "everything" if decision is None else ", ".join(decision.missing) or "everything"
         text = f"not known for a while: {what}; see KafkaReady and SinkReady, or the operator's log"

@@ -122,7 +122,7 @@ class OperatorMetrics:
                 "deferred_records": decision.observation.deferred_records,
                 "deferred_age_seconds": decision.observation.oldest_deferred_age_s,
                 "outage_budget_seconds": decision.outage_budget_s,
-                "retention_seconds": decision.observation.retention_s,
+                "retention_seconds": decision.retention_s,
             }
         for name, gauge in self._decided.items():
             self.show(gauge, key, figures.get(name))

@@ -34,6 +34,7 @@ ADMIN_TIMEOUT_S: Final = 15.0
 
 _RETRY_S: Final = 0.05
 RETENTION: Final = "retention.ms"
+RETENTION_BYTES: Final = "retention.bytes"
 
 TOPIC_CONFIG: Final[Mapping[str, str]] = {"compression.type": "producer", "cleanup.policy": "delete"}
 """Stored as the producer compressed it: the broker spends no time on what lz4 did already."""
@@ -189,12 +190,23 @@ class KafkaAdmin:
         Raises:
             SetupError: The configuration may not be read.
         """
+        return self._limits(topics, RETENTION)
+
+    def retention_bytes(self, topics: Iterable[TopicName]) -> dict[TopicName, int]:
+        """Return how many bytes each topic keeps of a partition, its own or the broker's; a topic without is left out.
+
+        Raises:
+            SetupError: The configuration may not be read.
+        """
+        return self._limits(topics, RETENTION_BYTES)
+
+    def _limits(self, topics: Iterable[TopicName], config: str) -> dict[TopicName, int]:
         wanted = {ConfigResource(ConfigResource.Type.TOPIC, name): name for name in topics}
         if not wanted:
             return {}
         futures = self._client.describe_configs(list(wanted), request_timeout=ADMIN_TIMEOUT_S)
-        found = {wanted[resource]: int(self._result(future)[RETENTION].value) for resource, future in futures.items()}
-        return {name: retention for name, retention in found.items() if retention >= 0}
+        found = {wanted[resource]: int(self._result(future)[config].value) for resource, future in futures.items()}
+        return {name: limit for name, limit in found.items() if limit >= 0}
 
     def log_starts(self, topic: TopicName, partitions: Iterable[Partition]) -> dict[Partition, Offset]:
         """Return the first offset that each partition still has."""

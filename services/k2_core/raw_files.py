@@ -114,6 +114,14 @@ class Link:
     section: Section
 
 
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """One file that the store has taken: its name in the folder of raw files, and its bytes."""
+
+    name: str
+    nbytes: int
+
+
 def created_ms(name: str) -> int | None:
     """Return when a file of this name was begun, in UTC milliseconds, or None if no raw file has such a name."""
     match = _NAME.fullmatch(name)
@@ -143,8 +151,8 @@ class RawFiles:
         """Return a file's URL."""
         return f"{self._folder}/{name}"
 
-    def write(self, rows: Mapping[TopicName, pa.Table], sections: Sequence[Section], now_ms: int) -> str:
-        """Write a file, and return its name once the store has taken it.
+    def write(self, rows: Mapping[TopicName, pa.Table], sections: Sequence[Section], now_ms: int) -> RawFile:
+        """Write a file, and return it once the store has taken it.
 
         Args:
             rows: By topic, see `raw_rows`; those of each partition are in the order of the log.
@@ -157,11 +165,11 @@ class RawFiles:
         name = f"{now_ms:013d}-{uuid.uuid4().hex}.raw"
         try:
             with self._io.new_output(self.path(name)).create(overwrite=True) as sink:
-                _write(sink, rows, sections)
+                nbytes = _write(sink, rows, sections)
         except OSError as error:
             self.delete(name)
             raise storage_fault(error, self.path(name), self._io.properties) from error
-        return name
+        return RawFile(name, nbytes)
 
     def delete(self, name: str) -> bool:
         """Remove a file, and return whether it is gone; what cannot be removed now is left to the next sweep."""
@@ -174,15 +182,19 @@ class RawFiles:
             return False
         return True
 
-    def names(self) -> list[str]:
-        """Return the raw files that there are, whoever names them; other files in their folder are left out.
+    def sizes(self) -> dict[str, int]:
+        """Return bytes by name of the raw files that there are, whoever names them; other files are left out.
 
         Raises:
             SetupError: Files are reached by something that cannot list them.
             StorageUnavailableError: The warehouse is away.
         """
-        names = (one.base_name for one in listed(self._io, self._folder))
-        return sorted(name for name in names if created_ms(name) is not None)
+        found = ((one.base_name, int(one.size)) for one in listed(self._io, self._folder))
+        return dict(sorted(one for one in found if created_ms(one[0]) is not None))
+
+    def names(self) -> list[str]:
+        """Return the names of `sizes`."""
+        return list(self.sizes())
 
     def section(self, name: str, at: LogPartition) -> Section:
         """Return what a file holds of a partition.
@@ -311,7 +323,7 @@ class _Reading:
             raise RawFileError(f"raw file {self._path}: found it damaged ({error}), expected it as written") from error
 
 
-def _write(sink: Any, rows: Mapping[TopicName, pa.Table], sections: Sequence[Section]) -> None:
+def _write(sink: Any, rows: Mapping[TopicName, pa.Table], sections: Sequence[Section]) -> int:
     index, begin = [], 0
     for section, part in zip(sections, _parted(rows, sections), strict=True):
         block = _block(part)
@@ -321,6 +333,7 @@ def _write(sink: Any, rows: Mapping[TopicName, pa.Table], sections: Sequence[Sec
         begin += len(block)
     text = json.dumps({"format": FORMAT, "sections": index}, separators=(",", ":")).encode()
     sink.write(text + _TRAILER.pack(zlib.crc32(text), len(text), _MAGIC))
+    return begin + len(text) + _TRAILER.size
 
 
 def _block(rows: pa.Table) -> pa.Buffer:

@@ -38,6 +38,9 @@ class SinkReport:
         waiting: Unread records of those of its partitions of which everything waits at its level.
         oldest_deferred_at: When the oldest of those that only the log holds was written to it, UTC; `at` if raw files
             hold all of them, None without any.
+        record_bytes: Of a record in the log, as the sink receives them; None if it has received none.
+        deferred_share: Of a topic's `retention.bytes`, what stands in the log from the first record on that is owed and
+            only the log holds, the greatest of its partitions; None without any, without a limit, or if not known.
     """
 
     sink: str
@@ -53,9 +56,11 @@ class SinkReport:
     deferred: int = 0
     waiting: int = 0
     oldest_deferred_at: datetime | None = None
+    record_bytes: float | None = None
+    deferred_share: float | None = None
 
     def dump(self) -> str:
-        """Return it as JSON: some 250 bytes of the 4,096 that Kafka takes by default."""
+        """Return it as JSON: some 300 bytes of the 4,096 that Kafka takes by default."""
         document = asdict(self) | {"at": _text(self.at), "oldest_deferred_at": _text(self.oldest_deferred_at)}
         return json.dumps(document, separators=(",", ":"))
 
@@ -87,7 +92,8 @@ def newest(reports: Iterable[SinkReport | None]) -> dict[str, SinkReport]:
 
 def _sound(report: SinkReport) -> bool:
     counts = (report.accepted, report.shed, report.deferred, report.waiting)
-    figures = [figure for figure in (report.memory_ratio, report.commit_s) if figure is not None]
+    told = (report.memory_ratio, report.commit_s, report.record_bytes, report.deferred_share)
+    figures = [figure for figure in told if figure is not None]
     return (
         isinstance(report.at, datetime)
         and isinstance(report.sink, str)

@@ -6,6 +6,7 @@ by the sink's loop from one thread; callbacks run inside `read` and `close`.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -28,6 +29,9 @@ CHUNK_RECORDS: Final = 10_000
 HEARTBEATS_PER_SESSION: Final = 4
 """Heartbeats come from librdkafka's own thread, so a long write does not end a session."""
 OFFSETS_EVERY_S: Final = 1.0
+STATISTICS_EVERY_MS: Final = 5_000
+BATCH_BYTES: Final = 61
+"""Of a batch's header in the log: what a record of its own costs at most beyond itself."""
 
 _LOST: Final = {
     KafkaError._AUTO_OFFSET_RESET: "the log no longer holds the offset where the table stands",
@@ -81,6 +85,8 @@ class LogReader:
         self._error: Exception | None = None
         self._offsets_at = 0.0
         self._held: Set[LogPartition] = frozenset()
+        self.record_bytes: float | None = None
+        """Of a record in the log, compressed as it is, the mean of all received; None while there is none."""
         self._hold_all = False
         self.full = False
         """Whether the last read brought as many records as it was asked for, so that there are probably more."""
@@ -101,7 +107,9 @@ class LogReader:
                 fetch_message_max_bytes=4 * 1024 * 1024,
                 queued_max_messages_kbytes=16
                 * 1024,  # what is held back is fetched again, and all else waits behind it
-            ),
+                statistics_interval_ms=STATISTICS_EVERY_MS,
+            )
+            | {"stats_cb": self._note_bytes},
             logger=_log,
         )
         self._consumer.subscribe(
@@ -192,6 +200,15 @@ class LogReader:
             )
         except KafkaException as error:  # a missing signal is not a missing row: the next second tries again
             _log.warning("group offsets were not written", extra={"error": str(error)})
+
+    def _note_bytes(self, text: str) -> None:
+        """Learn the bytes of a record: what came over the wire, at most what it is without compression.
+
+        Fields: librdkafka, STATISTICS.md, top level.
+        """
+        told = json.loads(text)
+        if records := told["rxmsgs"]:
+            self.record_bytes = min(told["rx_bytes"], told["rxmsg_bytes"] + BATCH_BYTES * records) / records
 
     def unread(self, positions: Mapping[LogPartition, Offset]) -> dict[LogPartition, int]:
         """Return how far each position is from the end that the last fetch told of; unknown ones are left out."""

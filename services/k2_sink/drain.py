@@ -26,6 +26,7 @@ from k2_sink.batch import Chunk
 from k2_sink.consumer import CHUNK_RECORDS, to_chunk, translated
 from k2_sink.ledger import Paid, to_drain
 from k2_sink.protocol import adopt_topic
+from k2_sink.size_watch import SizeWatch
 
 DRAIN_RECORDS_PER_S: Final = 20_000
 """A fifth of what one core takes in: what was put off comes back in minutes, and what comes in now does not wait."""
@@ -180,11 +181,13 @@ class Limits:
         records_per_s: That it takes out of the log.
         commit_records: In hand, at most.
         retention_ms: For how long topics keep records, where that is known.
+        size: How much of them, where bytes are bounded.
     """
 
     records_per_s: float
     commit_records: int
     retention_ms: Mapping[TopicName, int]
+    size: SizeWatch = field(default_factory=SizeWatch)
 
     def urgent_before_ms(self, now_ms: int) -> dict[TopicName, int]:
         """Return for each topic the time in the log before which what is owed cannot wait any longer."""
@@ -243,9 +246,15 @@ class Drain:
         """What cannot be brought in although it is owed, or None; the rest goes on."""
         return next((said for _, said in self._stuck.values()), None)
 
+    @property
+    def stuck(self) -> int:
+        """How many ranges cannot be brought in: neither a raw file nor the log has them."""
+        return len(self._stuck)
+
     def due(self, owed: Iterable[LedgerEntry], level: Level) -> list[LedgerEntry]:
         """Return what is to be brought in now and can be; see `ledger.to_drain`."""
-        entries = to_drain(owed, level, self._limits.urgent_before_ms(int(self._utc_s() * 1000)))
+        before_ms = self._limits.urgent_before_ms(int(self._utc_s() * 1000))
+        entries = to_drain(owed, level, before_ms, self._limits.size.before(URGENT_SHARE))
         return [one for one in entries if self._stuck.get(_place(one), (0.0, ""))[0] <= self._clock()]
 
     def step(self, owed: Sequence[LedgerEntry], level: Level, interval_s: float) -> list[Taken]:

@@ -7,7 +7,7 @@ them. Called by the sink's loop for batches and for drains. It commits nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from pyiceberg.manifest import DataFile
 
 from k2_core.errors import RetryableError
 from k2_core.health import Heartbeat
-from k2_core.raw_files import RawFiles, created_ms
+from k2_core.raw_files import RawFiles, Section, created_ms
 from k2_sink.batch import Batch
 from k2_sink.commit import TableWriter
 from k2_sink.files import FileWriter, sort_rows
@@ -76,12 +76,18 @@ class Landing:
         sections = batch.sections()
         try:
             with self.metrics.stage("raw"):
-                batch.raw_file = self.raw.write(batch.raw(), sections, now_ms) if sections else None
+                batch.raw_file = self._write_raw(batch, sections, now_ms) if sections else None
         except RetryableError:
             if before is None:
                 self._delete(data)
             raise
         return Written(data, batch.raw_file)
+
+    def _write_raw(self, batch: Batch, sections: Sequence[Section], now_ms: int) -> str:
+        written = self.raw.write(batch.raw(), sections, now_ms)
+        self.metrics.raw_written.inc()
+        self.metrics.raw_written_bytes.inc(written.nbytes)
+        return written.name
 
     def _write_rows(self, batch: Batch, batch_id: str) -> list[DataFile]:
         with self.metrics.stage("sort"):
@@ -102,8 +108,8 @@ class Landing:
         """Remove the files of a batch that was dropped, unless an attempt at it may have landed unseen."""
         if files is not None and not self.writer.may_hold(batch_id):
             self._delete(files.data)
-            if files.raw_file is not None:
-                self.raw.delete(files.raw_file)
+            if files.raw_file is not None and self.raw.delete(files.raw_file):
+                self.metrics.raw_removed.inc()
 
     def _delete(self, files: list[DataFile]) -> None:
         FileWriter(self.writer.table, self.compression_level).delete([file.file_path for file in files])

@@ -17,6 +17,8 @@ from k2_core.types import Level, Offset, Partition, TopicName
 DRAINS_UP_TO: Final = Level.SOFT
 """From GRACEFUL on there is no time for what was put off, unless it would leave the log."""
 
+_NOWHERE: Final[Mapping[tuple[TopicName, Partition], int]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Paid:
@@ -90,7 +92,12 @@ def without_paid(ledger: Iterable[LedgerEntry], paid: Iterable[Paid]) -> tuple[L
     return tuple(entry for entry in entries if entry is not None)
 
 
-def to_drain(owed: Iterable[LedgerEntry], level: Level, urgent_before_ms: Mapping[TopicName, int]) -> list[LedgerEntry]:
+def to_drain(
+    owed: Iterable[LedgerEntry],
+    level: Level,
+    urgent_before_ms: Mapping[TopicName, int],
+    urgent_before: Mapping[tuple[TopicName, Partition], int] = _NOWHERE,
+) -> list[LedgerEntry]:
     """Return the entries that are to be drained now, oldest first, those of one partition in the order of the log.
 
     Args:
@@ -98,13 +105,17 @@ def to_drain(owed: Iterable[LedgerEntry], level: Level, urgent_before_ms: Mappin
         level: The present one. CIRCUIT_BREAK drains nothing, as it takes nothing in.
         urgent_before_ms: By topic, in UTC milliseconds: what is older would soon be removed by the log's retention,
             unless a raw file has it.
+        urgent_before: The same by partition, as an offset: what begins before it would soon be removed for its bytes.
     """
     if level is Level.CIRCUIT_BREAK:
         return []
     newest: dict[tuple[TopicName, Partition], int] = {}
     ages: list[tuple[int, LedgerEntry]] = []
     for entry in owed:
-        urgent = entry.raw_file is None and entry.oldest_ms < urgent_before_ms.get(entry.topic, 0)
+        old = entry.oldest_ms < urgent_before_ms.get(entry.topic, 0) or entry.start < urgent_before.get(
+            _partition(entry), 0
+        )
+        urgent = entry.raw_file is None and old
         if level <= DRAINS_UP_TO or urgent:
             # Producers set times: what is later in a partition never counts as older.
             newest[_partition(entry)] = max(entry.oldest_ms, newest.get(_partition(entry), 0))

@@ -18,6 +18,7 @@ from k2_core.types import Offset
 from k2_sink.batch import Chunk
 from k2_sink.consumer import CHUNK_RECORDS
 from k2_sink.drain import Drain, Limits, RangeReader, Taken
+from k2_sink.metrics import SinkMetrics
 from k2_sink.parts import Parts
 from k2_sink.protocol import LogPartition
 from k2_sink.source import Source
@@ -75,14 +76,20 @@ class OwedReader:
         open_log: Makes a reader of the log; called when something is to be read there.
         files: Of the table.
         log_start: Returns the first offset that a partition's log still has.
+        metrics: Of the sink: files that cannot be used are counted there.
     """
 
     def __init__(
-        self, open_log: Callable[[], RangeReader], files: RawFiles, log_start: Callable[[LogPartition], Offset]
+        self,
+        open_log: Callable[[], RangeReader],
+        files: RawFiles,
+        log_start: Callable[[LogPartition], Offset],
+        metrics: SinkMetrics,
     ) -> None:
         self._open_log = open_log
         self._files = files
         self._log_start = log_start
+        self._metrics = metrics
         self._raw: RawReader | None = None
         self._reader: RangeReader | None = None
         self._why: RawFileError | None = None
@@ -111,6 +118,7 @@ class OwedReader:
             try:
                 return self._raw.read(taken, max_records), 0
             except RawFileError as error:
+                self._metrics.met_unusable(error)
                 self._fall_back(taken, error)
                 return 0, 0
         reader = self._reader or self._begin_log(taken)
@@ -143,7 +151,11 @@ class OwedReader:
 
 
 def open_drain(
-    parts: Parts, source: Source, files: RawFiles, clock: Callable[[], float], utc_s: Callable[[], float]
+    parts: Parts,
+    source: Source,
+    files: RawFiles,
+    clock: Callable[[], float],
+    utc_s: Callable[[], float],
 ) -> Drain:
     """Return the drain of a sink.
 
@@ -154,6 +166,8 @@ def open_drain(
         clock: Monotonic seconds.
         utc_s: Seconds since 1970.
     """
-    limits = Limits(parts.drain_records_per_s, parts.pipeline.spec.sink.commit_records, source.retention_ms)
+    limits = Limits(
+        parts.drain_records_per_s, parts.pipeline.spec.sink.commit_records, source.retention_ms, source.size
+    )
     open_log = partial(RangeReader, parts.settings, parts.pipeline.sink_group)
-    return Drain(partial(OwedReader, open_log, files, source.log_start), limits, clock, utc_s)
+    return Drain(partial(OwedReader, open_log, files, source.log_start, parts.metrics), limits, clock, utc_s)

@@ -20,6 +20,7 @@ from k2_core.types import Level, Offset
 from k2_sink.commit import TableWriter
 from k2_sink.landing import RENEW_AFTER_MS
 from k2_sink.ledger import DRAINS_UP_TO
+from k2_sink.metrics import SinkMetrics
 
 LITTER_AFTER_MS: Final = 24 * RENEW_AFTER_MS
 """A younger file may be of a commit that is on its way, of this sink or of another one."""
@@ -34,6 +35,7 @@ class RawSweep:
     Args:
         writer: Of the table.
         files: Its raw files.
+        metrics: Of the sink: what is found and removed is shown there.
         clock: Monotonic seconds.
         utc_s: Seconds since 1970.
     """
@@ -42,11 +44,13 @@ class RawSweep:
         self,
         writer: TableWriter,
         files: RawFiles,
+        metrics: SinkMetrics,
         clock: Callable[[], float] = time.monotonic,
         utc_s: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
         self._files = files
+        self._metrics = metrics
         self._clock = clock
         self._utc_s = utc_s
         self._due_s = clock()
@@ -63,19 +67,26 @@ class RawSweep:
         self._due_s = self._clock() + SWEEP_EVERY_S
         # First the files, then who names them: what is committed in between is old enough to be left alone, or named.
         before_ms = self._utc_s() * 1000 - LITTER_AFTER_MS
-        old = [name for name in self._files.names() if (created_ms(name) or 0) < before_ms]
-        if not old:
+        sizes = self._files.sizes()
+        kept = self._kept() if sizes else set()
+        self._metrics.show_raw(None if kept is None else {name: sizes[name] for name in kept & sizes.keys()})
+        if kept is None:
             return []
-        table, _ = self._writer.load()
-        try:
-            kept = named(table, self._files)
-        except (RawFileError, StateError) as error:  # policy: where it is not known what is named, nothing is litter
-            _log.error("raw files: nothing was removed", extra={"error": str(error)})
-            return []
+        old = [name for name in sizes if (created_ms(name) or 0) < before_ms]
         removed = [name for name in old if name not in kept and self._files.delete(name)]
         if removed:
+            self._metrics.raw_removed.inc(len(removed))
             _log.info("raw files removed", extra={"files": len(removed)})
         return removed
+
+    def _kept(self) -> set[str] | None:
+        """Return what ledgers lead to, or None if that cannot be known."""
+        table, _ = self._writer.load()
+        try:
+            return named(table, self._files)
+        except (RawFileError, StateError) as error:  # policy: where it is not known what is named, nothing is litter
+            _log.error("raw files: nothing was removed", extra={"error": str(error)})
+            return None
 
 
 def named(table: Table, files: RawFiles) -> set[str]:

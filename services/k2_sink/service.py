@@ -162,15 +162,17 @@ class Sink:
                 self._batch.pass_to(at, end)
         self._interval.note(empty=self._batch.empty)
         self._tell()
-        self._parts.metrics.show(self._batch, self._reader.unread(self._batch.positions()), self._now_ms())
+        unread = self._reader.unread(positions := self._batch.positions())
+        self._source.size.look({at: positions[at] + one for at, one in unread.items()}, self._reader.record_bytes)
+        self._parts.metrics.show(self._batch, unread, self.drain.stuck, self._now_ms())
         if self._interval.due(self._batch.held):
             self._commit(stop)
         elif self._interval.idle:
             self._look_for_recovery()
 
     def _tell(self) -> None:
-        telling, batch, waiting = self._parts.telling, self._batch, self._precedence.later
-        self._reader.write_offsets(batch.positions(), lambda: telling.report(self._level, batch.ledger(), waiting))
+        telling, batch, later, size = self._parts.telling, self._batch, self._precedence.later, self._source.size
+        self._reader.write_offsets(batch.positions(), lambda: telling.report(self._level, batch.ledger(), later, size))
 
     def _add(self, batch: Batch, chunk: Chunk, deferring: Deferring | None = None) -> None:
         with self._parts.metrics.stage("decode"):
@@ -230,8 +232,7 @@ class Sink:
                 self._dropped(Fenced(epoch), "", None)
 
     def _at_end(self) -> bool:
-        positions = self._batch.positions()
-        if not positions or self.drain.due(self._batch.ledger(), self._level):
+        if not (positions := self._batch.positions()) or self.drain.due(self._batch.ledger(), self._level):
             return False
         return not self._batch.before(self._source.stable_ends(positions))
 

@@ -6,7 +6,7 @@ Called by the sink's loop, at its start, when partitions come, and when it is ab
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from k2_core.errors import SetupError
@@ -14,6 +14,7 @@ from k2_core.kafka import KafkaAdmin
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import Offset, Partition, TopicId, TopicName
 from k2_sink.protocol import LogPartition
+from k2_sink.size_watch import SizeWatch
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +27,13 @@ class Source:
         admin: Of their Kafka.
         topic_ids: The id of each topic.
         retention_ms: For how long each keeps records; one that keeps them for ever, or does not say so, is left out.
+        size: Of their logs, where bytes are bounded.
     """
 
     admin: KafkaAdmin
     topic_ids: Mapping[TopicName, TopicId]
     retention_ms: Mapping[TopicName, int] = field(default_factory=dict)
+    size: SizeWatch = field(default_factory=SizeWatch)
 
     @classmethod
     def open(cls, admin: KafkaAdmin, wanted: Mapping[TopicName, int]) -> Source:
@@ -38,11 +41,12 @@ class Source:
         letters = {dead_letter_topic(topic): DEAD_LETTER_PARTITIONS for topic in wanted}
         admin.ensure_topics({**wanted, **letters})
         ids = {name: topic_id for name, (topic_id, _) in admin.describe_topics(wanted).items()}
-        return cls(admin, ids, _retention_ms(admin, ids))
+        return cls(admin, ids, _known(admin.retention_ms, ids), SizeWatch(_known(admin.retention_bytes, ids)))
 
     def forgets_within(self, hours: float) -> bool:
-        """Return whether one of the logs keeps records for less."""
-        return any(kept_ms < hours * 3_600_000 for kept_ms in self.retention_ms.values())
+        """Return whether one of the logs keeps records for less, by time or by bytes."""
+        by_time = any(kept_ms < hours * 3_600_000 for kept_ms in self.retention_ms.values())
+        return by_time or self.size.forgets_within(hours)
 
     def log_starts(self, partitions: Iterable[LogPartition]) -> dict[LogPartition, Offset]:
         """Return the first offset that each partition still has."""
@@ -67,9 +71,11 @@ class Source:
         return [(topic, [at for name, at in wanted if name == topic]) for topic in self.topic_ids]
 
 
-def _retention_ms(admin: KafkaAdmin, topics: Iterable[TopicName]) -> Mapping[TopicName, int]:
+def _known(
+    read: Callable[[Iterable[TopicName]], Mapping[TopicName, int]], topics: Iterable[TopicName]
+) -> Mapping[TopicName, int]:
     try:
-        return admin.retention_ms(topics)
+        return read(topics)
     except SetupError as error:  # policy: then what is deferred comes back once there is time, and not sooner
         _log.warning("retention: not known, nothing is drained ahead of it", extra={"error": str(error)})
         return {}

@@ -19,6 +19,7 @@ from k2_core.sink_report import SinkReport
 from k2_core.state import LedgerEntry, owed_records
 from k2_core.types import Level
 from k2_sink.consumer import OFFSETS_EVERY_S
+from k2_sink.size_watch import SizeWatch
 
 LEAST_STAND_S: Final = 0.1
 """What passes between two reads in which nothing else is done is less."""
@@ -88,13 +89,14 @@ class Telling:
         self.accepted += records - deferred
         self.shed += deferred
 
-    def report(self, level: Level, owed: Iterable[LedgerEntry], waiting: int = 0) -> str:
+    def report(self, level: Level, owed: Iterable[LedgerEntry], waiting: int = 0, size: SizeWatch | None = None) -> str:
         """Return the report as it is written.
 
         Args:
             level: At which the sink works.
             owed: Open ledger entries of its partitions.
             waiting: Unread records of those of which everything waits.
+            size: Of the logs.
         """
         entries, now = list(owed), self.now()
         in_danger = [entry.oldest_ms for entry in entries if entry.raw_file is None]
@@ -113,5 +115,7 @@ class Telling:
             standing_s=self.standing_s(),
             deferred=owed_records(entries),
             waiting=waiting,
+            record_bytes=None if size is None else size.record_bytes,
+            deferred_share=None if size is None else size.used_share(entries),
             oldest_deferred_at=None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC),
         ).dump()

@@ -76,7 +76,7 @@ def open_upkeep(parts: Parts, files: RawFiles, clock: Callable[[], float], utc_s
     every_s = parts.settings.sink_project_every_s
     asked = Asked(parts.admin, parts.pipeline.trades_topics(), parts.pipeline.sink_group)
     return Upkeep(
-        RawSweep(writer, files, clock, utc_s),
+        RawSweep(writer, files, parts.metrics, clock, utc_s),
         Checking(tables, listed, parts.metrics, Turns(parts.settings.sink_check_every_s, clock)),
         LedgerHistory(tables, parts.metrics, Turns(every_s, clock)),
         Letters(tables, asked, parts.metrics, Turns(every_s, clock)),

@@ -130,7 +130,7 @@ def test_the_raw_file_of_what_is_owed_is_named_and_read(tmp_path: Path, capsys: 
     files = RawFiles(PyArrowFileIO(), f"file://{tmp_path}/trades")
     rows = raw_rows(partition=[3] * 4, offset=range(2, 6), timestamp_ms=[0] * 4, key=[b"BNBUSDT"] * 4, value=[b"v"] * 4)
     section = Section(TOPIC, Partition(3), Offset(2), Offset(6), 4)
-    name = files.write({TOPIC: rows}, [section], 1_764_088_369_000)
+    name = files.write({TOPIC: rows}, [section], 1_764_088_369_000).name
     at = (TOPIC, Partition(3), Offset(2), Offset(6))
     entry = LedgerEntry(*at, ("BNBUSDT",), 3, "level 3 defers low", 4, raw_file=name)
     state = CommitState("cluster", open_ledger=(entry,))

@@ -44,7 +44,7 @@ def section(start: int, end: int, records: int, partition: int = 0, previous: st
 
 def write(raw: RawFiles, start: int, end: int, previous: str | None = None) -> str:
     positions = [(0, offset) for offset in range(start, end)]
-    return raw.write({TOPIC: rows(*positions)}, [section(start, end, end - start, previous=previous)], NOW_MS)
+    return raw.write({TOPIC: rows(*positions)}, [section(start, end, end - start, previous=previous)], NOW_MS).name
 
 
 def entry(start: int, end: int, raw_file: str, symbols: Sequence[str] = ("A", "B")) -> LedgerEntry:
@@ -64,9 +64,11 @@ def test_each_partition_is_read_as_it_was_written(raw: RawFiles) -> None:
         section(0, 6, 2, partition=1, previous="before"),
         Section(OTHER, Partition(0), Offset(7), Offset(8), 1),
     ]
-    name = raw.write({TOPIC: rows(*mixed), OTHER: rows((0, 7))}, sections, NOW_MS)
+    written = raw.write({TOPIC: rows(*mixed), OTHER: rows((0, 7))}, sections, NOW_MS)
+    name = written.name
     assert created_ms(name) == NOW_MS
     assert raw.names() == [name]
+    assert raw.sizes() == {name: written.nbytes} == {name: disk(raw, name).stat().st_size}
     fresh = RawFiles(PyArrowFileIO(), raw.path("").removesuffix(f"{FOLDER}/"))
     for one in sections:
         assert fresh.section(name, one.at) == one

@@ -11,6 +11,7 @@ import pytest
 from k2_cli.stack.kafka import LocalKafka
 from support.cluster import ControlPlaneHandle
 from support.operated import ROOT, Operated
+from support.sink import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +20,14 @@ def installed(control_plane: ControlPlaneHandle) -> ControlPlaneHandle:
     # By force: other tests of the same API server may have installed it under another name.
     done = control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "charts/k2/crds"))
     assert done.returncode == 0, done.stderr
-    done = control_plane.kubectl("wait", "--for=condition=Established", "crd/k2pipelines.k2.dev", "--timeout=30s")
-    assert done.returncode == 0, done.stderr
+    established = '{.status.conditions[?(@.type=="Established")].status}'
+
+    def is_established() -> bool:
+        # Not `kubectl wait`: it gives up at once where the API server has not written any condition yet.
+        found = control_plane.kubectl("get", "crd/k2pipelines.k2.dev", "--output", f"jsonpath={established}")
+        return found.returncode == 0 and found.stdout == "True"
+
+    wait_until(is_established, "the resource definition to be established")
     return control_plane
 
 

@@ -4,46 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitStateUnknownException
 
 from k2_core.errors import CatalogUnavailableError, StateError, StorageUnavailableError
 from k2_core.quality import CHECKED_KEY, QUALITY, Checked
-from k2_core.records import TRADES
 from k2_core.tables import ensure_table, load_table, open_catalog
-from k2_core.types import Level, Offset, Partition, TopicId, TopicName
+from k2_core.types import Level, Offset, TopicId
 from k2_sink.checking import Checking
-from k2_sink.commit import Committed, Owner, TableWriter
+from k2_sink.commit import Committed
 from k2_sink.files import FileWriter, sort_rows
-from k2_sink.metrics import SinkMetrics
-from k2_sink.projection import CATCH_UP_SHARE, Tables, Turns
+from k2_sink.projection import CATCH_UP_SHARE
 from k2_sink.protocol import Claim, Span
 from support.lake import lake_settings, table_form
+from support.projections import AT, EVERY_S, UID, Derived
 from support.records import Record, make_trades
-
-AT = (TopicName("t"), Partition(0))
-UID = "uid"
-EVERY_S = 60.0
 
 
 @dataclass
-class World:
+class World(Derived):
     """A trades table, its findings, and those who look for them at a time of the test's own."""
 
-    folder: Path
-    catalog: Catalog
-    writer: TableWriter = field(init=False)
-    now_s: float = 0.0
     committed: int = 0
-
-    def __post_init__(self) -> None:
-        self.writer = TableWriter(self.catalog, "market", TRADES, Owner(UID, "cluster"))
 
     def commit(self, trades: list[Record]) -> None:
         """Commit a batch of its own."""
@@ -55,11 +42,8 @@ class World:
 
     def checking(self, rows: int = 1_000_000, catalog: Catalog | None = None) -> Checking:
         """Return one more that looks; it is due at once."""
-        tables = Tables(catalog or self.catalog, "market", UID)
-        self.metrics = SinkMetrics(CollectorRegistry())
-        made = Checking(tables, {"BTCUSDT"}, self.metrics, Turns(EVERY_S, lambda: self.now_s), rows)
-        self.now_s += EVERY_S
-        return made
+        turns = self.due()
+        return Checking(self.tables(catalog), {"BTCUSDT"}, self.metrics, turns, rows)
 
     def found(self) -> list[dict[str, Any]]:
         """Return all findings."""
@@ -76,8 +60,8 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with closing(open_catalog(lake_settings(tmp_path))) as catalog:
-        yield World(tmp_path, catalog)
+    with World.in_folder(tmp_path) as world:
+        yield world
 
 
 def unlisted(count: int, seed: int, symbol: str = "GONEUSDT") -> list[Record]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from k2_core.codec import BatchDecoder
 from k2_core.errors import StorageUnavailableError
@@ -56,6 +56,15 @@ def written(folder: Path) -> list[Path]:
     return sorted([*folder.rglob("*.parquet"), *folder.rglob("trades.raw/*")])
 
 
+def raw_path(landing: Landing, name: str) -> Path:
+    return Path(landing.raw.path(name).removeprefix("file://"))
+
+
+def value(counter: Counter) -> float:
+    [family] = counter.collect()
+    return next(one.value for one in family.samples if one.name.endswith("_total"))
+
+
 def raw_written(folder: Path) -> list[str]:
     return [path.name for path in written(folder) if path.parent.name == "trades.raw"]
 
@@ -84,8 +93,11 @@ def test_what_waits_becomes_a_raw_file_that_goes_with_its_batch(landing: Landing
     [entry] = batch.spans()[at].deferred
     assert (entry.raw_file, entry.records) == (files.raw_file, len(waiting))
     assert sum(file.record_count for file in files.data) == 60 - len(waiting)
+    size = raw_path(landing, files.raw_file).stat().st_size
+    metrics = landing.metrics
     landing.remove(files, "batch")
     assert written(tmp_path) == []
+    assert [value(one) for one in (metrics.raw_written, metrics.raw_written_bytes, metrics.raw_removed)] == [1, size, 1]
 
 
 def test_at_level_two_the_log_alone_keeps_what_waits(landing: Landing, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_under_load_only_what_would_leave_the_log_is_drained(level: Level) -> No
     found = to_drain([early, late], level, {TOPIC: 50})
     expected = {Level.NORMAL: [early, late], Level.SOFT: [early, late], Level.CIRCUIT_BREAK: []}
     assert found == expected.get(level, [early])
+    assert to_drain([early, late], level, {}, {(TOPIC, early.partition): 20}) == found  # by bytes: it begins before
     kept = replace(early, raw_file="raw")
     urgent: list[LedgerEntry] = []
     assert to_drain([kept], level, {TOPIC: 50}) == ([kept] if level <= Level.SOFT else urgent)

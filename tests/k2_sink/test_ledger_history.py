@@ -5,50 +5,36 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from prometheus_client import CollectorRegistry
 from pyiceberg.catalog import Catalog
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.errors import StateError
 from k2_core.ledger_history import CHANGES, LEDGER, TOLD_KEY, Told
-from k2_core.records import TRADES
 from k2_core.state import CommitState, LedgerEntry
 from k2_core.tables import ensure_table, load_table, open_catalog
-from k2_core.types import Level, Offset, Partition, TopicId, TopicName
-from k2_sink.commit import Committed, Owner, Recovery, TableWriter, recover
+from k2_core.types import Level, Offset, Partition, TopicId
+from k2_sink.commit import Committed, Recovery, recover
 from k2_sink.ledger import Paid
 from k2_sink.ledger_history import LedgerHistory
-from k2_sink.metrics import SinkMetrics
-from k2_sink.projection import CATCH_UP_SHARE, Tables, Turns
+from k2_sink.projection import CATCH_UP_SHARE
 from k2_sink.protocol import Claim, Drained, Repayment, Span
 from support.lake import lake_settings
 from support.ledger import adds_up_to, open_ledger
+from support.projections import AT, EVERY_S, UID, Derived
 from support.records import Record, make_trades
 from support.recovery import Recovered
 from support.sink import wait_until
 
-AT = (TopicName("t"), Partition(0))
-UID = "uid"
-EVERY_S = 60.0
-
 
 @dataclass
-class World:
+class World(Derived):
     """A trades table whose commits defer and pay, its history, and those who tell it at a time of the test's own."""
-
-    folder: Path
-    catalog: Catalog
-    writer: TableWriter = field(init=False)
-    now_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.writer = TableWriter(self.catalog, "market", TRADES, Owner(UID, "cluster"))
 
     @property
     def state(self) -> CommitState:
@@ -80,11 +66,8 @@ class World:
 
     def history(self, most: int = 500, catalog: Catalog | None = None) -> LedgerHistory:
         """Return one more that tells; it is due at once."""
-        self.metrics = SinkMetrics(CollectorRegistry())
-        tables = Tables(catalog or self.catalog, "market", UID)
-        made = LedgerHistory(tables, self.metrics, Turns(EVERY_S, lambda: self.now_s), most)
-        self.now_s += EVERY_S
-        return made
+        turns = self.due()
+        return LedgerHistory(self.tables(catalog), self.metrics, turns, most)
 
     def rows(self) -> pa.Table:
         """Return the whole history."""
@@ -101,8 +84,8 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with closing(open_catalog(lake_settings(tmp_path))) as catalog:
-        yield World(tmp_path, catalog)
+    with World.in_folder(tmp_path) as world:
+        yield world
 
 
 def test_what_levels_put_off_and_drains_bring_in_adds_up_to_what_is_owed(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -59,13 +60,19 @@ def test_where_a_sink_stands_is_shown() -> None:
     batch = Batch(TRADES, SeenIds())
     entries = [LedgerEntry(topic, at, Offset(n), Offset(n + 9), ("A",), 2, "", 3 + n, oldest_ms=5_000) for n in (0, 9)]
     batch.start_at((topic, at), Offset(20), tuple(entries))
-    metrics.show(batch, {(topic, at): 7}, now_ms=65_000)
+    metrics.show(batch, {(topic, at): 7}, 1, now_ms=65_000)
 
     def shown(name: str) -> float | None:
         return registry.get_sample_value(f"k2_sink_{name}")
 
     assert (shown("owned_partitions"), shown("unread_lag_records")) == (1, 7)
     assert (shown("ledger_open_records"), shown("ledger_open_entries")) == (15, 2)
-    assert shown("ledger_oldest_seconds") == 60
-    metrics.show(batch.restarted(set()), {}, now_ms=65_000)
-    assert (shown("ledger_open_records"), shown("ledger_oldest_seconds")) == (0, 0)
+    assert (shown("ledger_oldest_seconds"), shown("ledger_stuck_entries")) == (60, 1)
+    assert math.isnan(shown("raw_oldest_seconds") or 0)  # nobody has looked for raw files
+    metrics.show_raw({f"{5_000:013d}-{'0' * 32}.raw": 11, f"{4_000:013d}-{'1' * 32}.raw": 7})
+    metrics.show(batch.restarted(set()), {}, 0, now_ms=65_000)
+    assert (shown("ledger_open_records"), shown("ledger_oldest_seconds"), shown("ledger_stuck_entries")) == (0, 0, 0)
+    assert (shown("raw_files"), shown("raw_bytes"), shown("raw_oldest_seconds")) == (2, 18, 61)
+    metrics.show_raw({})
+    metrics.show(batch, {}, 0, now_ms=65_000)
+    assert (shown("raw_files"), shown("raw_oldest_seconds")) == (0, 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from k2_cli.stack.kafka import LocalKafka
@@ -18,6 +19,7 @@ from k2_core.raw_files import RawFiles, Section, raw_rows
 from k2_core.state import LedgerEntry
 from k2_core.types import Level, Offset, Partition, TopicName
 from k2_sink.drain import STUCK_REST_S, Drain, Limits, RangeReader, Taken
+from k2_sink.metrics import SinkMetrics
 from k2_sink.owed import OwedReader
 from k2_sink.settings import SinkSettings
 from support.kafka import TopicFactory
@@ -41,6 +43,7 @@ class Place:
     def __post_init__(self) -> None:
         self.settings = SinkSettings.model_validate({"kafka_bootstrap_servers": self.kafka.bootstrap_servers})
         self.admin = KafkaAdmin(self.settings)
+        self.metrics = SinkMetrics(CollectorRegistry())
         config = {"bootstrap.servers": self.kafka.bootstrap_servers, "enable.idempotence": True}
         producer = Producer(config)
         for number in range(2 * COUNT):
@@ -59,12 +62,17 @@ class Place:
             value=[b"%d" % offset for offset in offsets],
         )
         section = Section(self.topic, Partition(partition), Offset(start), Offset(end), len(offsets), previous)
-        return self.files.write({self.topic: rows}, [section], 1_764_088_369_000)
+        return self.files.write({self.topic: rows}, [section], 1_764_088_369_000).name
 
     def entry(self, start: int, end: int, raw_file: str | None, partition: int = 0) -> LedgerEntry:
         owed = sum(offset % 3 < 2 for offset in range(start, end))
         at = (self.topic, Partition(partition), Offset(start), Offset(end))
         return LedgerEntry(*at, ("A", "B"), 3, "load", owed, raw_file=raw_file)
+
+    def met(self) -> dict[str, float]:
+        """Return how many ranges' raw files could not be used, by what was found."""
+        [family] = self.metrics.raw_unusable.collect()
+        return {one.labels["found"]: one.value for one in family.samples if one.name.endswith("_total")}
 
     def path(self, name: str) -> Path:
         return Path(self.files.path(name).removeprefix("file://"))
@@ -82,7 +90,7 @@ class Place:
         def log_start(at: tuple[TopicName, Partition]) -> Offset:
             return self.admin.log_starts(at[0], [at[1]])[at[1]]
 
-        self.readers.append(OwedReader(open_log, self.files, log_start))
+        self.readers.append(OwedReader(open_log, self.files, log_start, self.metrics))
         return self.readers[-1]
 
 
@@ -186,6 +194,7 @@ def test_a_raw_file_that_fails_is_replaced_by_the_log(
     assert values(taken) == waiting(0, 60)
     assert taken.paid().left() is None
     assert "the log is read instead" in caplog.text
+    assert place.met() == ({"missing": 1, "damaged": 0} if "gone" in wrong else {"missing": 0, "damaged": 1})
 
 
 def test_without_both_the_error_names_file_range_and_what_is_owed(place: Place) -> None:
@@ -207,7 +216,7 @@ def test_a_log_that_goes_while_it_stands_in_is_no_reason_to_end(place: Place) ->
     place.path(name).unlink()
     place.trim(COUNT)
     taken = Taken(place.entry(0, 60, name), Offset(0))
-    reader = OwedReader(lambda: RangeReader(place.settings, "group"), place.files, lambda _: Offset(0))
+    reader = OwedReader(lambda: RangeReader(place.settings, "group"), place.files, lambda _: Offset(0), place.metrics)
     place.readers.append(reader)
     reader.begin(taken)
     assert reader.read(taken, 10) == (0, 0)  # it has fallen back on what the log had a moment ago
@@ -250,6 +259,7 @@ def test_what_nothing_has_is_put_aside_and_the_rest_comes_in(place: Place) -> No
     assert drain.due([stuck], Level.NORMAL) == []
     assert drain.step([stuck], Level.NORMAL, 3_600) == []
     assert name in (drain.trouble or "")
+    assert (drain.stuck, place.met()["missing"]) == (1, 1)
     place.path(name).write_bytes(content)
     now[0] += STUCK_REST_S
     assert drain.due([stuck], Level.NORMAL) == [stuck]
@@ -257,5 +267,5 @@ def test_what_nothing_has_is_put_aside_and_the_rest_comes_in(place: Place) -> No
     assert values(found[0]) == waiting(0, 60)
     drain.drop()
     assert drain.step([], Level.NORMAL, 3_600) == []
-    assert drain.trouble is None
+    assert (drain.trouble, drain.stuck) == (None, 0)
     drain.close()

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.raw_files import RawFiles
@@ -17,6 +18,7 @@ from k2_core.state import LedgerEntry
 from k2_core.tables import open_catalog
 from k2_core.types import Level, Offset
 from k2_sink.commit import Owner, TableWriter
+from k2_sink.metrics import SinkMetrics
 from k2_sink.raw_sweep import LITTER_AFTER_MS, RawSweep
 from support.lake import committed_state, trades_table
 from support.records import Record, make_trades
@@ -87,7 +89,9 @@ def sweep(work: SinkWorkspace, later_ms: float = LITTER_AFTER_MS + 60_000) -> li
         assert table is not None
         owner = Owner(table.properties["k2.pipeline"], admin.cluster_id())
         writer = TableWriter(catalog, namespace, TRADES, owner)
-        return RawSweep(writer, raw_of(work), utc_s=lambda: time.time() + later_ms / 1000).step(Level.NORMAL)
+        return RawSweep(
+            writer, raw_of(work), SinkMetrics(CollectorRegistry()), utc_s=lambda: time.time() + later_ms / 1000
+        ).step(Level.NORMAL)
 
 
 def test_what_the_log_no_longer_has_comes_back_from_raw_files_once(work: SinkWorkspace) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from k2_core.raw_files import RawFiles, Section, raw_rows
 from k2_core.records import TRADES
 from k2_core.state import STATE_KEY, CommitState, LedgerEntry
 from k2_core.tables import open_catalog
 from k2_core.types import Level, Offset, Partition, TopicId, TopicName
+from k2_sink.batch import Batch
 from k2_sink.commit import Committed, Owner, TableWriter
+from k2_sink.dedup import SeenIds
+from k2_sink.metrics import SinkMetrics
 from k2_sink.protocol import Claim, Span
 from k2_sink.raw_sweep import LITTER_AFTER_MS, SWEEP_EVERY_S, RawSweep, named
 from support.lake import lake_settings
@@ -27,6 +32,14 @@ class Table:
 
     writer: TableWriter
     files: RawFiles
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.metrics = SinkMetrics(self.registry)
+
+    def shown(self, *names: str) -> list[float | None]:
+        """Return what is exported of raw files."""
+        return [self.registry.get_sample_value(f"k2_sink_raw_{name}") for name in names]
 
     def defer(self) -> str:
         """Write a raw file, commit an entry that names it, and return its name."""
@@ -43,7 +56,7 @@ class Table:
         columns = {name: [0] * 10 for name in ("partition", "timestamp_ms")}
         rows = raw_rows(**columns, offset=offsets, key=[b"A"] * 10, value=[b"v"] * 10)
         section = Section(*AT, Offset(start), Offset(start + 10), 10, previous)
-        return self.files.write({AT[0]: rows}, [section], NOW_MS)
+        return self.files.write({AT[0]: rows}, [section], NOW_MS).name
 
     def commit(self, span: Span) -> None:
         claim = Claim("cluster", {AT[0]: TopicId("id")}, {AT: span}, f"batch-{span.end}")
@@ -65,7 +78,7 @@ class Table:
             table.maintenance.expire_snapshots().by_id(snapshot.snapshot_id).commit()
 
     def sweep(self, later_ms: int = LITTER_AFTER_MS + 1, level: Level = Level.NORMAL) -> list[str]:
-        return RawSweep(self.writer, self.files, utc_s=lambda: (NOW_MS + later_ms) / 1000).step(level)
+        return RawSweep(self.writer, self.files, self.metrics, utc_s=lambda: (NOW_MS + later_ms) / 1000).step(level)
 
 
 @pytest.fixture
@@ -81,6 +94,21 @@ def test_what_nobody_names_is_removed_once_it_is_old(table: Table) -> None:
     assert sorted(table.files.names()) == sorted([*names, litter])
     assert table.sweep() == [litter]
     assert sorted(table.files.names()) == sorted(names)
+
+
+def test_what_a_ledger_leads_to_is_shown_and_what_is_removed(table: Table) -> None:
+    assert all(math.isnan(one or 0) for one in table.shown("files", "bytes"))  # nobody has looked
+    assert table.sweep() == []
+    assert table.shown("files", "bytes") == [0, 0]
+    names = [table.defer(), table.defer()]
+    table.file(20)
+    sizes = table.files.sizes()
+    assert table.sweep(later_ms=0) == []  # nothing is old enough to be removed, and it is shown all the same
+    assert table.shown("files", "bytes", "files_removed_total") == [2, sum(sizes[name] for name in names), 0]
+    table.sweep()
+    assert table.shown("files", "files_removed_total") == [2, 1]
+    table.metrics.show(Batch(TRADES, SeenIds()), {}, 0, NOW_MS + 90_000)
+    assert table.shown("oldest_seconds") == [90]
 
 
 def test_what_a_snapshot_owed_stays_until_the_snapshot_expires(table: Table) -> None:
@@ -128,6 +156,7 @@ def test_where_the_way_back_is_broken_nothing_is_litter(table: Table, caplog: py
     assert table.sweep() == []
     assert litter in table.files.names()
     assert "nothing was removed" in caplog.text
+    assert all(math.isnan(one or 0) for one in table.shown("files", "bytes"))
 
 
 def test_a_state_that_cannot_be_read_keeps_everything(table: Table) -> None:
@@ -145,7 +174,7 @@ def test_a_state_that_cannot_be_read_keeps_everything(table: Table) -> None:
 def test_it_looks_at_the_start_and_once_an_hour_and_not_under_load(table: Table) -> None:
     now = [0.0]
     later = (NOW_MS + LITTER_AFTER_MS + 1) / 1000
-    sweep = RawSweep(table.writer, table.files, lambda: now[0], lambda: later)
+    sweep = RawSweep(table.writer, table.files, table.metrics, lambda: now[0], lambda: later)
     table.defer()
     first = table.file(90)
     assert sweep.step(Level.AGGRESSIVE) == []

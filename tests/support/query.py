@@ -240,7 +240,7 @@ class World:
         )
         start, end = Offset(logged[0].offset), Offset(logged[-1].offset + 1)
         section = Section(self.topic, logged[0].partition, start, end, len(logged), previous)
-        name = RawFiles(table.io, table.location()).write({self.topic: rows}, [section], 1_764_088_369_000)
+        name = RawFiles(table.io, table.location()).write({self.topic: rows}, [section], 1_764_088_369_000).name
         return replace(entry, raw_file=name)
 
     def trim(self, partition: Partition, upto: int) -> None:

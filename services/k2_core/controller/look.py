@@ -44,6 +44,7 @@ class Look:
         members: How many sinks are in the group.
         rebalancing: Whether the group hands partitions over.
         retention_s: How long the log keeps a record, the shortest of the topics; None: for ever, or not known.
+        retention_bytes: Of a partition, of the topics that bound them.
     """
 
     at: datetime
@@ -52,6 +53,7 @@ class Look:
     members: int = 0
     rebalancing: bool = False
     retention_s: float | None = None
+    retention_bytes: Mapping[TopicName, int] = field(default_factory=dict)
 
 
 class Looker:
@@ -75,7 +77,8 @@ class Looker:
         self._admin = KafkaAdmin(settings) if admin is None else admin
         self._ages = RecordAges(settings) if ages is None else ages
         self._own_ages = ages is None
-        self._retention: tuple[float, float | None] = (-RETENTION_EVERY_S, None)
+        self._retention_at = -RETENTION_EVERY_S
+        self._retention: tuple[float | None, Mapping[TopicName, int]] = (None, {})
 
     def look(self) -> Look:
         """Return what is to be seen now.
@@ -99,6 +102,7 @@ class Looker:
             committed |= {(topic, at): offset for at, offset in taken.items()}
             starts |= {(topic, at): offset for at, offset in self._admin.log_starts(topic, numbers).items()}
             ends |= {(topic, at): offset for at, offset in self._admin.stable_ends(topic, numbers).items()}
+        retention_s, retention_bytes = self._retentions(topics)
         now = datetime.now(UTC)
         ages = self._ages.of(wanted_ages(starts, ends, read), wanted_ages(starts, ends, committed), now)
         members, state = self._admin.group_members(self._pipeline.sink_group)
@@ -108,21 +112,22 @@ class Looker:
             reports=newest(reports),
             members=members,
             rebalancing=state in _REBALANCING,
-            retention_s=self._retention_s(topics),
+            retention_s=retention_s,
+            retention_bytes=retention_bytes,
         )
 
-    def _retention_s(self, topics: Iterable[TopicName]) -> float | None:
-        if time.monotonic() - self._retention[0] >= RETENTION_EVERY_S:
-            self._retention = time.monotonic(), self._shortest_retention_s(topics)
-        return self._retention[1]
+    def _retentions(self, topics: Iterable[TopicName]) -> tuple[float | None, Mapping[TopicName, int]]:
+        if time.monotonic() - self._retention_at >= RETENTION_EVERY_S:
+            self._retention_at, self._retention = time.monotonic(), self._read_retentions(list(topics))
+        return self._retention
 
-    def _shortest_retention_s(self, topics: Iterable[TopicName]) -> float | None:
+    def _read_retentions(self, topics: list[TopicName]) -> tuple[float | None, Mapping[TopicName, int]]:
         try:
-            kept_ms = self._admin.retention_ms(topics).values()
+            kept_ms, kept_bytes = self._admin.retention_ms(topics), self._admin.retention_bytes(topics)
         except SetupError as error:  # policy: then no outage budget is known, and nothing else suffers
             _log.warning("retention: not known", extra={"error": str(error)})
-            return None
-        return min((one / 1000 for one in kept_ms), default=None)
+            return None, {}
+        return min((one / 1000 for one in kept_ms.values()), default=None), kept_bytes
 
     def close(self) -> None:
         """Leave Kafka."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from k2_core.controller.lag import total
 from k2_core.controller.look import Look
 from k2_core.policy.observation import Observation
+from k2_core.retention import Kept, capacity_records, kept_by_size, tightest
 from k2_core.sink_report import SinkReport
 from k2_core.types import Level
 
@@ -45,6 +46,8 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
     lag = total(look.partitions)
     owing = [report for report in fresh or look.reports.values() if report.deferred]
     shed = _shed_per_s(before, look)
+    sized, deferred_age_s = _kept_by_size(look), _oldest_deferred_age_s(owing, look.at)
+    by_size = None if sized is None else tightest([*sized, *_deferred_by_size(owing, look.at)])
     read = _read_per_s(before, look)
     return Observation(
         offered_per_s=_offered_per_s(before, look),
@@ -65,11 +68,41 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         rolling_out=executor.rolling_out,
         commit_duration_s=max((one.commit_s for one in fresh if one.commit_s is not None), default=None),
         oldest_uncommitted_age_s=lag.uncommitted_age_s,
-        oldest_deferred_age_s=_oldest_deferred_age_s(owing, look.at),
-        retention_s=look.retention_s,
+        oldest_deferred_age_s=deferred_age_s,
+        retention_s=None if sized is None else look.retention_s,
+        size_retention_s=None if by_size is None else by_size.retention_s,
+        size_age_s=None if by_size is None else by_size.age_s,
         stopping=executor.stopping,
         service_level=max((report.own_level for report in fresh), default=Level.NORMAL),
     )
+
+
+def _kept_by_size(look: Look) -> list[Kept] | None:
+    """How long topics that are bounded in bytes keep what is not in the table; None where that is not known.
+
+    A sink tells the bytes of a record; the greatest counts, of sinks that are gone, too.
+    """
+    sizes = [one.record_bytes for one in look.reports.values() if one.record_bytes]
+    found: list[Kept] = []
+    for one in look.partitions:
+        limit_bytes = look.retention_bytes.get(one.at[0])
+        for behind, age_s in ((one.unread, one.unread_age_s), (one.uncommitted, one.uncommitted_age_s)):
+            if limit_bytes is None or behind == 0:
+                continue
+            if behind is None or age_s is None or not sizes:
+                return None
+            found.append(kept_by_size(age_s, behind, capacity_records(limit_bytes, max(sizes))))
+    return found
+
+
+def _deferred_by_size(owing: Sequence[SinkReport], now: datetime) -> list[Kept]:
+    """The same of what levels put off and only the log holds: at the rate at which came what stands behind it."""
+    found = []
+    for one in owing:
+        if one.deferred_share and one.oldest_deferred_at is not None:
+            age_s = max(0.0, (now - one.oldest_deferred_at).total_seconds())
+            found.append(Kept(age_s / one.deferred_share, age_s))
+    return found
 
 
 def _positions_age_s(look: Look, fresh: Sequence[SinkReport]) -> float | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from k2_core.policy.degradation import LevelState, LevelStep, step_level
-from k2_core.policy.observation import Observation, outage_budget_s
+from k2_core.policy.observation import Observation, outage_budget
 from k2_core.policy.reasons import Reason
 from k2_core.policy.scaling import ScalingState, ScalingStep, Situation, scale_up_settling, step_scaling
 from k2_core.policy.signals import Signals, SignalState, read_signals
@@ -80,6 +80,7 @@ class Decision:
         missing: Figures that are missing, of both halves.
         outage_budget_s: For how long sinks may stand still before the log removes what it owes; None: not known.
         retention_at_risk: Whether little of it is left; None: not known.
+        retention_s: What the budget is left of: how long the log keeps a record, by time or by bytes; None: not known.
     """
 
     now_s: float
@@ -90,6 +91,7 @@ class Decision:
     missing: tuple[str, ...]
     outage_budget_s: float | None
     retention_at_risk: bool | None
+    retention_s: float | None = None
 
 
 def step(
@@ -149,10 +151,7 @@ def _level_decision(mode: Mode, state: LevelState, taken: LevelStep) -> LevelDec
 def _decision(
     now_s: float, observation: Observation, signals: Signals, level: LevelDecision, replicas: ReplicaDecision
 ) -> Decision:
-    budget_s = outage_budget_s(observation)
-    at_risk = None
-    if budget_s is not None and observation.retention_s is not None:
-        at_risk = budget_s < BUDGET_AT_RISK * observation.retention_s
+    budget = outage_budget(observation)
     return Decision(
         now_s=now_s,
         observation=observation,
@@ -160,6 +159,7 @@ def _decision(
         level=level,
         replicas=replicas,
         missing=tuple(dict.fromkeys((*signals.missing, *replicas.step.missing))),
-        outage_budget_s=budget_s,
-        retention_at_risk=at_risk,
+        outage_budget_s=None if budget is None else budget.left_s,
+        retention_at_risk=None if budget is None else budget.left_s < BUDGET_AT_RISK * budget.retention_s,
+        retention_s=observation.retention_s if budget is None else budget.retention_s,
     )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from k2_core.retention import Kept, tightest
 from k2_core.types import Level
 
 
@@ -40,7 +41,11 @@ class Observation:
         commit_duration_s: How long a commit takes, a high percentile.
         oldest_uncommitted_age_s: Age of the oldest record in the log that is not in the table; 0 if there is none.
         oldest_deferred_age_s: Age of the oldest record in the ledger; 0 if there is none.
-        retention_s: How long the log keeps a record, the shortest of the topics.
+        retention_s: How long the log keeps a record, the shortest of the topics; where they are bounded in bytes, too,
+            missing while it is not known what that means for what is owed.
+        size_retention_s: The same by bytes, at the rate at which came what is owed, of the partition that has the least
+            time left; None where bytes are not bounded, or nothing is owed.
+        size_age_s: Age of the oldest record that is owed of that partition.
         service_level: The highest level that a service has raised itself to.
         stopping: Whether the pipeline is being stopped, and waits for all that is owed to be in the table.
     """
@@ -65,6 +70,8 @@ class Observation:
     oldest_uncommitted_age_s: float | None = None
     oldest_deferred_age_s: float | None = None
     retention_s: float | None = None
+    size_retention_s: float | None = None
+    size_age_s: float | None = None
     service_level: Level | None = None
     stopping: bool = False
 
@@ -85,6 +92,12 @@ def outage_budget_s(observation: Observation) -> float | None:
     Returns:
         Seconds, 0 when it may remove something already; None where an age or the retention is missing.
     """
+    kept = outage_budget(observation)
+    return None if kept is None else kept.left_s
+
+
+def outage_budget(observation: Observation) -> Kept | None:
+    """Return what the outage budget is measured by, time or bytes, whichever leaves less; None if it is missing."""
     retention_s = observation.retention_s
     ages = (
         observation.oldest_unread_age_s,
@@ -98,4 +111,6 @@ def outage_budget_s(observation: Observation) -> float | None:
         if age_s is None or not known(age_s):
             return None
         oldest_s = max(oldest_s, age_s)
-    return max(0.0, retention_s - oldest_s)
+    by_time, size_s, age_s = Kept(retention_s, oldest_s), observation.size_retention_s, observation.size_age_s
+    by_size = [Kept(size_s, age_s)] if size_s is not None and age_s is not None else []
+    return tightest([by_time, *by_size])

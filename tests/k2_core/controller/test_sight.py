@@ -11,7 +11,7 @@ import pytest
 from k2_core.controller.lag import PartitionLag
 from k2_core.controller.look import Look
 from k2_core.controller.sight import Executor, observe
-from k2_core.policy.observation import Observation
+from k2_core.policy.observation import Observation, outage_budget_s
 from k2_core.sink_report import FRESH_S, SinkReport
 from k2_core.types import Level, Offset, Partition, TopicName
 
@@ -171,6 +171,25 @@ class TestLag:
         assert (found.unread_records, found.oldest_unread_age_s, found.oldest_uncommitted_age_s) == (10, 3.0, 3.0)
         assert found.active_partitions == 2
         assert found.retention_s == 3600.0
+
+    def test_a_log_of_bounded_bytes_keeps_what_is_owed_for_as_long_as_it_came_to_fill_it(self) -> None:
+        behind = partition(0, 100, 90)
+        bounds = {behind.at[0]: 1_000}
+        full = replace(look(behind, partition(1, 50, 50, age_s=0.0)), retention_bytes=bounds)
+        told = replace(full, reports={"s": report(record_bytes=20.0)})  # 50 records, and 10 came in 3 s
+        found = observe(None, told, RUNS)
+        assert (found.retention_s, found.size_retention_s, found.size_age_s) == (3600.0, 15.0, 3.0)
+        assert outage_budget_s(replace(found, oldest_deferred_age_s=0.0)) == 12.0
+        unknown = observe(None, full, RUNS)
+        assert (unknown.retention_s, unknown.size_retention_s) == (None, None)
+        other = observe(None, replace(full, retention_bytes={TopicName("other"): 1_000}), RUNS)
+        assert (other.retention_s, other.size_retention_s) == (3600.0, None)
+
+    def test_what_levels_put_off_uses_a_share_of_the_bytes(self) -> None:
+        since = AT - timedelta(seconds=80)
+        told = [report(deferred=5, oldest_deferred_at=since, deferred_share=0.8, record_bytes=1.0), report("other")]
+        found = observe(None, look(partition(0, 50, 50, age_s=0.0), reports=told), RUNS)
+        assert (found.size_retention_s, found.size_age_s) == (100.0, 80.0)
 
     def test_a_partition_that_nobody_reads_makes_it_unknown(self) -> None:
         found = observe(None, look(partition(0, 100, 90), partition(1, 50, None, age_s=None)), RUNS)

@@ -22,6 +22,19 @@ def test_the_budget_is_what_retention_leaves_to_the_oldest() -> None:
     assert outage_budget_s(seen) == 900
 
 
+@pytest.mark.parametrize(("size_retention_s", "left_s"), [(300, 250), (2_000, 900)], ids=["bytes", "time"])
+def test_of_time_and_bytes_that_counts_which_leaves_less(size_retention_s: float, left_s: float) -> None:
+    seen = Observation(
+        oldest_unread_age_s=10,
+        oldest_uncommitted_age_s=40,
+        oldest_deferred_age_s=100,
+        retention_s=1_000,
+        size_retention_s=size_retention_s,
+        size_age_s=50,
+    )
+    assert outage_budget_s(seen) == left_s
+
+
 def test_the_budget_is_not_below_nothing() -> None:
     seen = Observation(oldest_unread_age_s=0, oldest_uncommitted_age_s=0, oldest_deferred_age_s=20, retention_s=10)
     assert outage_budget_s(seen) == 0

@@ -177,7 +177,7 @@ class TestRawFiles:
         columns = {name: [0] * 10 for name in ("partition", "timestamp_ms")}
         rows = raw_rows(**columns, offset=offsets, key=[b"A"] * 10, value=[b"v"] * 10)
         section = Section(*AT, start, Offset(start + 10), 10, ledger[-1].raw_file if ledger else None)
-        name = files.write({AT[0]: rows}, [section], 1_764_088_369_000)
+        name = files.write({AT[0]: rows}, [section], 1_764_088_369_000).name
         entry = LedgerEntry(*AT, start, section.end, ("A",), 3, "load", 10, raw_file=name)
         span = Span(start, section.end, ledger=ledger, deferred=(entry,))
         done = lake.writer.commit(Claim(OWNER.cluster_id, {AT[0]: TopicId("id")}, {AT: span}, "b"), [])
