@@ -100,7 +100,7 @@ def rest_catalog(rest_server: LocalRestCatalog) -> Iterator[LocalRestCatalog]:
     rest_server.clear()
 
 
-@pytest.fixture(params=["sql", "rest"])
+@pytest.fixture(params=["sql", pytest.param("rest", marks=pytest.mark.rest)])
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> ServiceSettings:
     """A catalog in a file and a warehouse in a folder; or a REST catalog, and a warehouse on S3."""
     if request.param == "sql":

@@ -79,7 +79,13 @@ def run(progress: Progress) -> list[Figure]:
             priorities=PRIORITIES,
             sink={"commitIntervalSeconds": COMMIT_INTERVAL_S},
             spec={
-                "degradation": {"mode": "Auto", "dwellDownSeconds": DWELL_DOWN_S, "drainRecordsPerSecond": 1_000_000},
+                "degradation": {
+                    "mode": "Auto",
+                    "dwellDownSeconds": DWELL_DOWN_S,
+                    "drainRecordsPerSecond": 1_000_000,
+                    # As with a log that keeps a week: the 2 GiB a partition of this broker last half an hour here.
+                    "rawFilesBelowRetentionHours": 0,
+                },
                 "scaling": {"mode": "Auto", "maxReplicas": PARTITIONS},
             },
         )

@@ -34,7 +34,7 @@ API_KEY = "tests.0123456789abcdef"
 SECRETS = (SHIBBOLETH, SIGNING_KEY, API_KEY.partition(".")[2])
 
 
-@pytest.fixture(params=["sql", "rest"])
+@pytest.fixture(params=["sql", pytest.param("rest", marks=pytest.mark.rest)])
 def catalog(request: pytest.FixtureRequest) -> LocalPostgres | LocalRestCatalog:
     """The server that a pipeline's catalog is."""
     server: LocalPostgres | LocalRestCatalog = request.getfixturevalue(
@@ -178,6 +178,7 @@ def test_what_is_wrong_with_a_server_is_one_line_at_the_start(work: SinkWorkspac
     assert "password authentication failed" in refused(work, K2_CATALOG_URI=postgres.uri("postgres", "wrong"))
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("catalog", ["rest"], indirect=True)
 def test_what_is_wrong_with_a_rest_catalog_is_one_line_at_the_start(work: SinkWorkspace, s3: LocalS3) -> None:
     assert "found the key refused" in refused(work, K2_S3_ACCESS_KEY="wrong")

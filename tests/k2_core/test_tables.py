@@ -192,6 +192,7 @@ class TestTable:
         assert first.metadata.table_uuid == second.metadata.table_uuid
         assert second.properties["k2.pipeline"] == "one"
 
+    @pytest.mark.rest
     def test_a_server_that_cannot_make_it_is_said(self, rest_catalog: LocalRestCatalog, s3: LocalS3) -> None:
         with closing(open_catalog(environment_settings(rest_catalog.environment))) as opened:
             s3.stop()

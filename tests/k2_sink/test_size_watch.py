@@ -58,6 +58,7 @@ def told(work: SinkWorkspace) -> float | None:
 
 
 @pytest.mark.kafka
+@pytest.mark.levels
 def test_what_would_leave_a_small_log_is_brought_in_under_load(work: SinkWorkspace) -> None:
     work.priorities = {"BTCUSDT": "critical", "LATEUSDT": "low"}
     admin = AdminClient({"bootstrap.servers": work.bootstrap_servers})
