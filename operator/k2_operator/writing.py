@@ -37,6 +37,7 @@ class Writer:
         store: What stands there.
         autoscalers: Who else scales.
         clock: Monotonic seconds.
+        wake: Has a pipeline reconciled again, of which something was written.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Writer:
         autoscalers: Autoscalers,
         clock: Callable[[], float] = time.monotonic,
         *,
-        wake: Callable[[Key], None] = lambda _: None,
+        wake: Callable[[Key], None],
     ) -> None:
         self._wake = wake
         self._cluster = cluster

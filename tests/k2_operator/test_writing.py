@@ -33,6 +33,10 @@ def uid(namespace: str, control_plane: ControlPlaneHandle) -> str:
     return done.stdout
 
 
+def nobody(key: Key) -> None:
+    """Wake no pipeline: there is no queue."""
+
+
 def owner(uid: str) -> list[dict[str, Any]]:
     return [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid, "controller": True}]
 
@@ -69,7 +73,7 @@ def test_what_is_as_it_was_rendered_is_not_written_again(namespace: str, uid: st
 def test_a_name_that_is_taken_is_left_and_holds_the_deployments(namespace: str, uid: str) -> None:
     async def scenario(cluster: Cluster) -> list[Refusal]:
         await cluster.apply(config_map(namespace, "p", {"x": "mine"}))
-        writer = Writer(cluster, Store(), Autoscalers(lambda *_: None))
+        writer = Writer(cluster, Store(), Autoscalers(lambda *_: None), wake=nobody)
         refusals = await writer.write([file(namespace, uid), sink(namespace, uid)], uid)
         assert await cluster.get(DEPLOYMENT, namespace, "crypto-sink") is None
         return refusals
@@ -89,7 +93,7 @@ def test_an_edit_is_taken_back_until_it_looks_like_a_controller(
         assert control_plane.kubectl(*arguments).returncode == 0
 
     async def scenario(cluster: Cluster) -> None:
-        writer = Writer(cluster, Store(), Autoscalers(lambda *_: None), clock)
+        writer = Writer(cluster, Store(), Autoscalers(lambda *_: None), clock, wake=nobody)
         assert await writer.write([file(namespace, uid)], uid) == []
         refusals: list[Refusal] = []
         for _ in range(MENDED_AT_MOST + 1):
@@ -109,11 +113,13 @@ def test_an_edit_is_taken_back_until_it_looks_like_a_controller(
 
 def test_a_standing_wish_is_left_at_once(namespace: str, uid: str, control_plane: ControlPlaneHandle) -> None:
     async def scenario(cluster: Cluster) -> list[Refusal]:
-        await Writer(cluster, Store(), Autoscalers(lambda *_: None)).write([file(namespace, uid)], uid)
+        await Writer(cluster, Store(), Autoscalers(lambda *_: None), wake=nobody).write([file(namespace, uid)], uid)
         theirs = json.dumps(config_map(namespace, "p", {"x": "theirs"}))
         arguments = ("apply", "--server-side", "--field-manager=argo", "--force-conflicts", "-f", "-")
         assert control_plane.kubectl(*arguments, stdin=theirs).returncode == 0
-        return await Writer(cluster, Store(), Autoscalers(lambda *_: None)).write([file(namespace, uid)], uid)
+        return await Writer(cluster, Store(), Autoscalers(lambda *_: None), wake=nobody).write(
+            [file(namespace, uid)], uid
+        )
 
     assert [(one.reason, "argo owns .data.x" in one.message) for one in asked(scenario)] == [("FieldConflict", True)]
 
@@ -122,7 +128,7 @@ def test_what_the_api_server_refuses_is_told_in_its_words(namespace: str, uid: s
     async def scenario(cluster: Cluster) -> list[Refusal]:
         manifest = sink(namespace, uid)
         manifest["spec"]["selector"]["matchLabels"] = {"other": "pods"}
-        return await Writer(cluster, Store(), Autoscalers(lambda *_: None)).write([manifest], uid)
+        return await Writer(cluster, Store(), Autoscalers(lambda *_: None), wake=nobody).write([manifest], uid)
 
     [refusal] = asked(scenario)
     assert refusal.reason == "ApiRefused"
@@ -135,7 +141,7 @@ def test_what_somebody_else_scales_is_left_unless_it_is_to_be_off(namespace: str
         target = {"spec": {"scaleTargetRef": {"kind": "Deployment", "name": "crypto-sink"}}}
         scalers.put(AUTOSCALER, {"metadata": {"name": "mine", "namespace": namespace}} | target)
         store = Store()
-        writer = Writer(cluster, store, scalers)
+        writer = Writer(cluster, store, scalers, wake=nobody)
         [refusal] = await writer.write([sink(namespace, uid)], uid)
         assert refusal.reason == "ForeignAutoscaler"
         assert "HorizontalPodAutoscaler mine scales Deployment crypto-sink" in refusal.message
@@ -147,7 +153,7 @@ def test_what_somebody_else_scales_is_left_unless_it_is_to_be_off(namespace: str
 def test_only_replicas_change_when_scaled_down_and_only_own_children_go(namespace: str, uid: str) -> None:
     async def scenario(cluster: Cluster) -> None:
         store = Store()
-        writer = Writer(cluster, store, Autoscalers(lambda *_: None))
+        writer = Writer(cluster, store, Autoscalers(lambda *_: None), wake=nobody)
         await writer.write([sink(namespace, uid)], uid)
         place = Place("Deployment", namespace, "crypto-sink")
         await writer.scale_down(["crypto-sink", "crypto-none"], namespace, "another-uid")
