@@ -94,10 +94,10 @@ def rest_server(
 
 
 @pytest.fixture
-def rest_catalog(rest_server: LocalRestCatalog) -> Iterator[LocalRestCatalog]:
+def rest_catalog(rest_server: LocalRestCatalog) -> LocalRestCatalog:
     """The REST catalog, empty; a test that stops it starts it again."""
-    yield rest_server
-    rest_server.clear()
+    rest_server.renew()
+    return rest_server
 
 
 @pytest.fixture(params=["sql", pytest.param("rest", marks=pytest.mark.rest)])

@@ -45,6 +45,8 @@ def _value(path: str, key: str, rendered: object, live: object) -> list[str]:
     if isinstance(rendered, Mapping):
         return _mapping(path, rendered, live) if isinstance(live, Mapping) else [path]
     if isinstance(rendered, list):
+        if not rendered and live is None:  # the API server leaves an empty list out
+            return []
         return _list(path, key, rendered, live) if isinstance(live, list) else [path]
     if key in QUANTITIES and isinstance(rendered, str) and isinstance(live, str):
         return [] if quantity_value(rendered) == quantity_value(live) else [path]

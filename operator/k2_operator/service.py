@@ -41,6 +41,8 @@ from k2_operator.writing import Writer
 WORKERS: Final = 8
 SYNC_TIMEOUT_S: Final = 60.0
 FIGURES_EVERY_S: Final = 5.0
+WRITTEN_AGAIN_S: Final = 1.0
+"""After a write: its watch has usually told by then."""
 SELECTOR: Final = f"{MANAGED_LABEL}={MANAGER}"
 
 _log = logging.getLogger(__name__)
@@ -107,7 +109,7 @@ class Service:
                 cluster=self._cluster,
                 pipelines=self._pipelines,
                 store=self._store,
-                writer=Writer(self._cluster, self._store, self._autoscalers, wake=self._queue.wake),
+                writer=Writer(self._cluster, self._store, self._autoscalers, wake=self._written),
                 observer=self._observer,
                 controllers=self._controllers,
                 reporter=Reporter(self._cluster, self._pipelines, metrics, config.drain_timeout_seconds),
@@ -234,6 +236,10 @@ class Service:
                     self._queue.forget(key)
             self._metrics.reconciles.labels(outcome).inc()
             self._metrics.duration.observe(time.monotonic() - woken_s)
+
+    def _written(self, key: Key) -> None:
+        """Look again soon, not at once: what is written anew each time must not be written without a pause."""
+        self._queue.wake_later(key, WRITTEN_AGAIN_S)
 
     def _looked(self, key: Key, answer: Answer, differs: bool) -> None:  # a callback's signature
         log = answer.log

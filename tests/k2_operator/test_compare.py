@@ -37,6 +37,8 @@ from support.operator import rendered
         pytest.param({"ports": [{"port": 1}]}, {"ports": [{"port": 1, "x": 0}]}, [], id="a list in order"),
         pytest.param({"ports": [{"port": 1}]}, {"ports": [{"port": 2}]}, [".ports[0].port"], id="another item"),
         pytest.param({"ports": [1]}, {"ports": [1, 2]}, [".ports"], id="a longer list"),
+        pytest.param({"ingress": []}, {}, [], id="an empty list that the API server left out"),
+        pytest.param({"ingress": []}, {"ingress": [{}]}, [".ingress"], id="a list that is to be empty"),
     ],
 )
 def test_differences(rendered_part: dict[str, Any], live: dict[str, Any], expected: list[str]) -> None:

@@ -23,7 +23,8 @@ from k2_cli.stack.artifacts import ensure_jars, read_lock
 from k2_cli.stack.java import find_java
 from k2_cli.stack.process import ManagedProcess
 from k2_cli.stack.relock import lock
-from k2_core.tables import open_catalog
+from k2_core.errors import CatalogUnavailableError
+from k2_core.tables import answering, open_catalog
 from support.lacking import needed
 from support.lake import environment_settings
 from support.s3 import ACCESS_KEY, SIGNING_KEY
@@ -123,9 +124,20 @@ class LocalRestCatalog:
         if self._process is not None:
             self._process.stop()
 
-    def clear(self) -> None:
-        """Forget all tables and namespaces; their files stay."""
-        with closing(open_catalog(environment_settings(self.environment))) as catalog:
+    def renew(self) -> None:
+        """Forget all tables and namespaces; their files stay.
+
+        Its connections do not survive a restart of PostgreSQL by another test: then it is started anew.
+        """
+        try:
+            self._clear()
+        except CatalogUnavailableError:
+            self.stop()
+            self.start()
+            self._clear()
+
+    def _clear(self) -> None:
+        with closing(open_catalog(environment_settings(self.environment))) as catalog, answering("", {}):
             for namespace in catalog.list_namespaces():
                 for table in catalog.list_tables(namespace):
                     catalog.drop_table(table)
