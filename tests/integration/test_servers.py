@@ -131,8 +131,9 @@ def test_two_sinks_one_killed_every_trade_once_and_readable(work: SinkWorkspace)
     assert list((work.folder / "k2-query-cache").iterdir()) == []
 
 
+@pytest.mark.parametrize("catalog", ["sql"], indirect=True)
 def test_an_outage_of_either_server_heals_and_loses_nothing(
-    work: SinkWorkspace, s3: LocalS3, catalog: LocalPostgres | LocalRestCatalog
+    work: SinkWorkspace, s3: LocalS3, catalog: LocalPostgres
 ) -> None:
     trades = make_trades(1_500, symbols=SYMBOLS, seed=42)
     sink = work.start()
