@@ -161,6 +161,25 @@ def test_an_outage_of_either_server_heals_and_loses_nothing(
     work.check(trades)
 
 
+@pytest.mark.rest
+@pytest.mark.parametrize("catalog", ["rest"], indirect=True)
+def test_an_outage_of_a_rest_catalog_heals_and_loses_nothing(work: SinkWorkspace, catalog: LocalRestCatalog) -> None:
+    trades = make_trades(1_000, symbols=SYMBOLS, seed=44)
+    sink = work.start()
+    work.produce(trades[:500])
+    wait_until(lambda: work.committed() == 500, "the first part")
+    catalog.stop()
+    try:
+        work.produce(trades[500:])
+        sink.wait_said("no clear answer")
+        assert sink.get("/livez").status_code == 200
+    finally:
+        catalog.start()
+    wait_until(lambda: work.committed() == 1_000, "the second part")
+    assert sink.terminate() == 0
+    work.check(trades)
+
+
 def refused(work: SinkWorkspace, **wrong: str) -> str:
     """Start a sink that cannot start, end it, and return why it said that it waits."""
     sink = SinkProcess(work.environment(**wrong), work.folder / "refused.log")
