@@ -7,11 +7,13 @@ Called by the sink (which creates and writes), the query service and the command
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError, RESTError, ServerError, TableAlreadyExistsError
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -69,11 +71,34 @@ def open_catalog(settings: ServiceSettings) -> Catalog:
         "type": settings.catalog_type,
         "uri": sql_uri(uri) if settings.catalog_type == "sql" else uri,
         "warehouse": settings.warehouse,
+        "init_catalog_tables": "false",  # see `_make_own_tables`
         "pool_pre_ping": "true",  # a server that was restarted costs a question, not a failed commit
         **file_properties(settings),
     }
     with answering(settings.warehouse, properties):
-        return load_catalog(CATALOG_NAME, **properties)
+        catalog = load_catalog(CATALOG_NAME, **properties)
+        if isinstance(catalog, SqlCatalog):
+            _make_own_tables(catalog)
+        return catalog
+
+
+def _make_own_tables(catalog: SqlCatalog) -> None:
+    """Make the tables in which a SQL catalog keeps its entries, though others may be at it.
+
+    Each looks first, and makes what it did not find.
+    """
+    most = len(IcebergTables.metadata.tables)  # so often another may be faster
+    for attempt in itertools.count():
+        try:
+            catalog.create_tables()
+        except DBAPIError as error:
+            # SQLite and PostgreSQL say so of the table, PostgreSQL at times of its name in a table of its own.
+            overtaken = "already exists" in str(error.orig)
+            if not overtaken or attempt >= most:
+                catalog.close()
+                raise
+        else:
+            return
 
 
 def sql_uri(uri: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.table import Table
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.schema import CreateTable
 
 from k2_core import tables
 from k2_core.config import ServiceSettings
@@ -25,7 +28,10 @@ from support.lake import environment_settings
 from support.postgres import LocalPostgres
 from support.rest_catalog import LocalRestCatalog
 from support.s3 import LocalS3
+from support.sink import wait_until
 
+READER = "reader"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 EACH_TYPE = pytest.mark.parametrize("record_type", RECORD_TYPES.values(), ids=lambda kind: kind.name)
 
 
@@ -33,6 +39,25 @@ def settings_of(folder: Path) -> ServiceSettings:
     return ServiceSettings(
         catalog_uri=SecretStr(f"sqlite:///{folder}/catalog.db"), warehouse=f"file://{folder}/warehouse"
     )
+
+
+@contextmanager
+def before_making(table: str, then: Callable[[], object]) -> Iterator[None]:
+    """Call `then` before this process makes a table in which a SQL catalog keeps its entries, but not within `then`."""
+    within = False
+
+    def overtake(*call: Any) -> None:
+        nonlocal within
+        if call[2].split()[:3] == ["CREATE", "TABLE", table] and not within:
+            within = True
+            then()
+            within = False
+
+    event.listen(Engine, "before_cursor_execute", overtake)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", overtake)
 
 
 @pytest.fixture
@@ -116,6 +141,68 @@ class TestCatalog:
         assert found.query["connect_timeout"] == "9"
         assert found.query["sslmode"] == "verify-full"
         assert "statement_timeout" in found.query["options"]
+
+
+class TestNewCatalog:
+    """Several processes open a SQL catalog that is still empty: each looks first, and makes what it did not find."""
+
+    @pytest.mark.parametrize(
+        ("database", "table"),
+        [
+            ("sqlite", "iceberg_tables"),
+            ("sqlite", "iceberg_namespace_properties"),  # PostgreSQL makes both in one transaction
+            ("postgresql", "iceberg_tables"),
+        ],
+    )
+    def test_another_is_faster(self, request: pytest.FixtureRequest, tmp_path: Path, database: str, table: str) -> None:
+        settings = settings_of(tmp_path)
+        if database == "postgresql":
+            postgres: LocalPostgres = request.getfixturevalue("postgres")
+            settings = settings.model_copy(update={"catalog_uri": SecretStr(postgres.database())})
+        faster: list[Catalog] = []
+        with (
+            before_making(table, lambda: faster.append(open_catalog(settings))),
+            closing(open_catalog(settings)) as own,
+        ):
+            (other,) = faster
+            with closing(other):
+                ensure_table(other, "market", TRADES, "uid")
+            assert own.list_tables("market") == [("market", "trades")]
+
+    def test_another_is_at_it(self, postgres: LocalPostgres) -> None:
+        uri = postgres.database()
+        settings = ServiceSettings(catalog_uri=SecretStr(uri), warehouse="file:///w")
+        dialect = create_engine("postgresql+psycopg://").dialect
+        with psycopg.connect(uri) as other, psycopg.connect(uri, autocommit=True) as watch:
+
+            def finish() -> None:
+                wait_until(lambda: watch.execute(WAITING).fetchall() == [(1,)], "one to wait for the other")
+                other.commit()
+
+            finishing = threading.Thread(target=finish)
+
+            def begin() -> None:
+                for made in IcebergTables.metadata.sorted_tables:
+                    other.execute(str(CreateTable(made).compile(dialect=dialect)))
+                finishing.start()
+
+            with before_making("iceberg_tables", begin), closing(open_catalog(settings)) as own:
+                finishing.join()
+                ensure_table(own, "market", TRADES, "uid")
+                assert own.list_tables("market") == [("market", "trades")]
+
+    def test_what_else_is_wrong_is_said_at_once(self, postgres: LocalPostgres) -> None:
+        uri, looks = postgres.database(), []
+        with psycopg.connect(uri) as admin:
+            admin.execute(f"CREATE ROLE {READER} LOGIN PASSWORD '{READER}'")
+        other = make_url(uri).set(username=READER, password=READER).render_as_string(hide_password=False)
+        settings = ServiceSettings(catalog_uri=SecretStr(other), warehouse="file:///w")
+        with (
+            before_making("iceberg_tables", lambda: looks.append(1)),
+            pytest.raises(CatalogUnavailableError, match="permission denied for schema public"),
+        ):
+            open_catalog(settings)
+        assert looks == [1]
 
 
 class TestPostgreSQL:
