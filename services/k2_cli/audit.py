@@ -115,6 +115,7 @@ def _partition(at: PartitionAccount) -> dict[str, object]:
         "markers": at.state.markers,
         "lost": at.state.lost,
         "unexplained": at.state.unexplained,
+        "aged": at.state.aged,
         "deferred": at.deferred,
         "repeated_positions": at.repeated,
         "outside_positions": at.outside,
@@ -151,7 +152,7 @@ def _print(
     balanced = sum(at.balanced for at in account.accounts)
     output.console().print(
         f"log: {balanced} of {len(account.accounts)} partitions balance "
-        "(next - origin = rows + duplicates + dead letters + markers + lost + unexplained + deferred)"
+        "(next - origin = rows + duplicates + dead letters + markers + lost + unexplained + aged + deferred)"
     )
     owed = owed_records(state.open_ledger) if state is not None else 0
     lacking = f"NOT complete: {owed:,} records are owed" if owed else "NOT complete"

@@ -6,7 +6,7 @@ not with rows. Called by `k2 audit` and by tests. Two questions are answered, by
 * By trade id: per venue, market, symbol and day, is every id between the first and the last there exactly once?
 * By log position: per partition, do the rows in the table make up, with what the commit state accounts for, exactly the
   part of the log that the state says was taken in? (next - origin = rows + duplicates + dead letters + markers + lost
-  + unexplained + deferred)
+  + unexplained + aged + deferred)
 """
 
 from __future__ import annotations

@@ -230,7 +230,8 @@ def inactive_settings(pipeline: Pipeline, *, laptop: bool = False) -> tuple[str,
     """
     scheduled = pipeline.spec.query.mode == "distributed" and not laptop
     upkeep = () if scheduled else (_SCHEDULE,)
-    if pipeline.spec.query.mode != "distributed":
+    aging = pipeline.spec.storage is not None and pipeline.spec.storage.retention_days is not None
+    if pipeline.spec.query.mode != "distributed" and not aging:
         upkeep = (*upkeep, _SNAPSHOTS)
     paths = (*_INACTIVE, *upkeep, *(_OPERATORS if laptop else ()))
     return tuple(path for path in paths if _is_set(pipeline.spec, path))
@@ -239,10 +240,9 @@ def inactive_settings(pipeline: Pipeline, *, laptop: bool = False) -> tuple[str,
 _SCHEDULE: Final = "spec.maintenance.schedule"
 """Of what Trino does, when the operator says so: in mode single there is none, on a laptop there is `k2 maintain`."""
 _SNAPSHOTS: Final = "spec.maintenance.snapshotRetentionDays"
-"""Of what Trino does for `k2 maintain`, too."""
+"""Of what Trino does for `k2 maintain`, too, and of what a sink does where rows are not kept for ever."""
 _INACTIVE: Final = (
     "spec.deletionPolicy",
-    "spec.storage.retentionDays",
     "spec.redis",
     "spec.ingestion[].gapThresholdIds",
     "spec.ingestion[].silenceThresholdSeconds",

@@ -161,7 +161,11 @@ class StorageSpec(Model):
     )
     s3: S3Spec | None = Field(default=None, description="How to reach an s3:// warehouse.")
     retention_days: int | None = Field(
-        default=None, ge=1, le=36500, description="Days of event time that tables keep; none: all. No effect yet."
+        default=None,
+        ge=1,
+        le=36500,
+        description="Days of event time (UTC) that the table of trades keeps, beside today; none: all. What is older "
+        "leaves it within the hour; its files go once snapshots that show them are older than snapshotRetentionDays.",
     )
 
     @model_validator(mode="after")

@@ -114,5 +114,5 @@ class MaintenanceSpec(Model):
         ge=1,
         le=3650,
         description="How long snapshots, and files that nothing names, are kept: as far as a rollback or a reader of "
-        "an old snapshot reaches. No effect yet in mode single.",
+        "an old snapshot reaches. No effect in mode single, but with storage.retentionDays.",
     )

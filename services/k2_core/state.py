@@ -3,7 +3,7 @@
 Written by the sink in the same commit as the rows (`k2_sink.protocol` decides when), read by the query service for the
 boundary and by the command line for audit and lag. Pure.
 
-Per partition, at one snapshot: next - origin = rows + duplicates + dead_letters + markers + lost + unexplained +
+Per partition, at one snapshot: next - origin = rows + duplicates + dead_letters + markers + lost + unexplained + aged +
 deferred, where `deferred` are the records that open ledger ranges owe. Everything but `rows` is kept here, zeros left
 out; `rows` is in the table, and that the two sides agree is what `k2 audit` checks.
 """
@@ -45,6 +45,7 @@ class PartitionState:
         markers: Offsets that hold no record (transaction markers, compacted records).
         lost: Offsets that were gone before they were read, accepted by `k2 adopt-topic`; `CommitState.losses` has them.
         unexplained: Offsets without a row of which no account was left when `k2 adopt` accepted the table.
+        aged: Rows that left the table because they were older than the pipeline keeps them.
     """
 
     next: Offset
@@ -54,10 +55,11 @@ class PartitionState:
     markers: int = 0
     lost: int = 0
     unexplained: int = 0
+    aged: int = 0
 
     def rows(self, deferred: int = 0) -> int:
         """Return the rows that the table must hold of this partition, if `deferred` records are in the ledger."""
-        left_out = self.duplicates + self.dead_letters + self.markers + self.lost + self.unexplained
+        left_out = self.duplicates + self.dead_letters + self.markers + self.lost + self.unexplained + self.aged
         return self.next - self.origin - left_out - deferred
 
 
@@ -163,6 +165,17 @@ class CommitState:
         after = replace(before, id=topic_id, partitions={**before.partitions, **changed})
         return replace(self, topics={**self.topics, topic: after}, batch_id=batch_id)
 
+    def with_aged(self, left: Mapping[tuple[TopicId, Partition], int], batch_id: str) -> CommitState:
+        """Return the state once rows have left the table as too old; counts of topics that it does not know are lost.
+
+        Args:
+            left: How many, by where they came from.
+            batch_id: Of the commit.
+        """
+        return replace(
+            self, topics={name: _with_aged(topic, left) for name, topic in self.topics.items()}, batch_id=batch_id
+        )
+
     def deferred(self, topic: TopicName, partition: Partition) -> tuple[LedgerEntry, ...]:
         """Return the open ledger entries of one partition, in the order of the log."""
         return tuple(entry for entry in self.open_ledger if (entry.topic, entry.partition) == (topic, partition))
@@ -209,7 +222,18 @@ class CommitState:
             ) from error
 
 
-_COUNTS: Final = ("origin", "duplicates", "dead_letters", "markers", "lost", "unexplained")
+def _with_aged(topic: TopicState, left: Mapping[tuple[TopicId, Partition], int]) -> TopicState:
+    def grown(topic_id: TopicId, accounts: Mapping[Partition, PartitionState]) -> dict[Partition, PartitionState]:
+        return {
+            partition: replace(account, aged=account.aged + left.get((topic_id, partition), 0))
+            for partition, account in accounts.items()
+        }
+
+    former = {topic_id: grown(topic_id, accounts) for topic_id, accounts in topic.former.items()}
+    return TopicState(topic.id, grown(topic.id, topic.partitions), former)
+
+
+_COUNTS: Final = ("origin", "duplicates", "dead_letters", "markers", "lost", "unexplained", "aged")
 
 
 def _dump_topic(topic: TopicState) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, RemoveSnapshotsUpdate
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from k2_core.errors import CatalogUnavailableError, RetryableError, StateError
 from k2_core.records import RecordType
 from k2_core.state import PIPELINE_KEY, SNAPSHOT_KEY, STATE_KEY, CommitState
-from k2_core.tables import CATALOG_FAULTS, TABLE_PROPERTIES, describe_fault, ensure_table, load_table
+from k2_core.tables import CATALOG_FAULTS, TABLE_PROPERTIES, answering, describe_fault, ensure_table, load_table
 from k2_core.types import SnapshotId
 from k2_sink.protocol import (
     Claim,
@@ -160,6 +162,57 @@ class TableWriter:
         self.table = transaction.commit_transaction()
         self._unsure.discard(state.batch_id)
         return Committed(SnapshotId(snapshot_id), state)
+
+    def let_go(self, table: Table, files: Sequence[DataFile], state: CommitState, account: Mapping[str, str]) -> bool:
+        """Take files out of the table, on exactly the head that was loaded; return whether that was it.
+
+        Nothing is tried again, and no file is touched: where there was no clear answer the next load says whether the
+        table still has them.
+
+        Args:
+            table: As it was loaded.
+            files: Of its head.
+            state: That head's, with the account of their rows.
+            account: What the snapshot's summary is to say.
+
+        Raises:
+            CatalogUnavailableError: There was no clear answer.
+            StorageUnavailableError: The warehouse is away.
+        """
+        text = state.dump()
+        summary = {STATE_KEY: text, BATCH_KEY: state.batch_id, **account}
+        transaction = table.transaction()
+        try:
+            with answering(table.location(), table.io.properties):
+                with transaction.update_snapshot(snapshot_properties=summary).overwrite() as overwrite:
+                    for file in files:
+                        overwrite.delete_data_file(file)
+                written_in = f"{overwrite.snapshot_id}@{table.metadata.next_sequence_number()}"
+                transaction.set_properties({STATE_KEY: text, SNAPSHOT_KEY: written_in})
+                self.table = transaction.commit_transaction()
+        except CommitFailedException:
+            self._count("conflict")
+            return False
+        return True
+
+    def forget(self, table: Table, snapshots: Sequence[SnapshotId]) -> bool:
+        """Have a table list snapshots no more; return whether its head was still the one that was loaded.
+
+        The library would not ask for that: after a rollback in between the head may show what only they showed before.
+
+        Raises:
+            CatalogUnavailableError: There was no clear answer.
+        """
+        head = table.current_snapshot()
+        same = AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head.snapshot_id if head else None)
+        updates = (RemoveSnapshotsUpdate(snapshot_ids=list(snapshots)),)
+        try:
+            with answering(table.location(), table.io.properties):
+                table.catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid), same), updates)
+        except CommitFailedException:
+            self._count("conflict")
+            return False
+        return True
 
     def _landed(self, table: Table, state: CommitState) -> Committed:
         self._count("landed_unseen")

@@ -73,6 +73,8 @@ class SinkMetrics:
         self.checked = counter("checked_rows_total", "Committed rows that enrichment looked at")
         self.findings = counter("findings_total", "Rows in which it found something that stands out", "finding")
         self.projected = counter("projected_rows_total", "Rows written to the tables ledger and dlq", "table")
+        self.aged = counter("aged_rows_total", "Rows that left the table, older than the pipeline keeps them")
+        self.cleared = counter("cleared_files_total", "Files removed that only such rows were in, or led to")
         self.control_trouble = Gauge(
             "k2_control_trouble",
             "1 while the control topic is missing, not read or holds garbage, so that the level stays",

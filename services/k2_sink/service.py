@@ -227,9 +227,9 @@ class Sink:
         """Notice a recovery of the table while there is nothing to commit that would run into it."""
         if (now := self._clock()) >= self._look_at and self._batch.positions():
             self._look_at = now + max(IDLE_LOOK_S, self._interval.seconds)
-            epoch = self._parts.writer.load()[1].epoch
-            if epoch != self._epoch:
-                self._dropped(Fenced(epoch), "", None)
+            self._table, state = self._parts.writer.load()
+            if state.epoch != self._epoch:
+                self._dropped(Fenced(state.epoch), "", None)
 
     def _at_end(self) -> bool:
         if not (positions := self._batch.positions()) or self.drain.due(self._batch.ledger(), self._level):

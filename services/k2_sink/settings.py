@@ -20,3 +20,5 @@ class SinkSettings(ServiceSettings):
     """How often enrichment looks through what was committed, and commits what it found."""
     sink_project_every_s: float = Field(default=60, gt=0)
     """How often the tables `ledger` and `dlq` are brought up to date."""
+    sink_age_every_s: float = Field(default=3_600, gt=0)
+    """How often rows older than `storage.retentionDays` are looked for, and files that no snapshot shows any more."""

@@ -174,12 +174,10 @@ class TestInactive:
     def test_each_other_is_named_once(self) -> None:
         inactive = (
             "spec.deletionPolicy",
-            "spec.storage.retentionDays",
             "spec.redis",
             "spec.ingestion[].gapThresholdIds",
             "spec.ingestion[].silenceThresholdSeconds",
             "spec.maintenance.schedule",
-            "spec.maintenance.snapshotRetentionDays",
         )
         assert inactive_settings(parse_pipeline(FULL)) == inactive
         of_the_operator = (

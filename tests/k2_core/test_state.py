@@ -50,6 +50,7 @@ EXAMPLE: Final = CommitState(
     epoch=2,
 )
 
+EXAMPLE_PARTITIONS: Final = EXAMPLE.topics[TRADES_TOPIC].partitions
 EXAMPLE_ENTRY: Final = json.loads(GOLDEN.read_text())["open_ledger"][0]
 COUNTS = st.integers(0, 2**62)
 PARTITIONS = st.builds(
@@ -58,6 +59,7 @@ PARTITIONS = st.builds(
     origin=COUNTS.map(Offset),
     duplicates=COUNTS,
     dead_letters=COUNTS,
+    aged=COUNTS,
     markers=COUNTS,
     lost=COUNTS,
     unexplained=COUNTS,
@@ -118,6 +120,19 @@ class TestGolden:
 
     def test_dump(self) -> None:
         assert EXAMPLE.dump() == GOLDEN.read_text().strip()
+
+    def test_rows_that_left_are_counted_where_they_came_from(self) -> None:
+        """And what came from topics that the state does not know is nobody's."""
+        again = TopicId("again")
+        topic = TopicState(again, {Partition(0): PartitionState(Offset(9))}, {TopicId("i"): EXAMPLE_PARTITIONS})
+        left = {(again, Partition(0)): 2, (TopicId("i"), Partition(1)): 5, (TopicId("else"), Partition(0)): 7}
+        state = CommitState("c", {TRADES_TOPIC: topic}, epoch=3).with_aged(left, "b")
+        found = state.topics[TRADES_TOPIC]
+        assert (state.batch_id, state.epoch, found.id) == ("b", 3, again)
+        assert {at: one.aged for at, one in found.partitions.items()} == {0: 2}
+        assert {at: one.aged for at, one in found.former[TopicId("i")].items()} == {0: 0, 1: 5, 11: 0}
+        before = EXAMPLE_PARTITIONS[Partition(1)]
+        assert found.former[TopicId("i")][Partition(1)].rows() == before.rows() - 5
 
 
 class TestRoundTrip:

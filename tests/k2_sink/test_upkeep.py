@@ -34,14 +34,16 @@ ERRORS = [CatalogUnavailableError("catalog: away"), StateError("table: another's
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_fails_is_said_and_the_rest_is_done(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    parts = [Step(error) for _ in range(4)]
+    parts = [Step(error) for _ in range(6)]
     Upkeep(*parts).step(Level.SOFT)  # type: ignore[arg-type]
-    assert [part.levels for part in parts] == [[Level.SOFT]] * 4
+    assert [part.levels for part in parts] == [[Level.SOFT]] * 6
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "raw files",
         "checks",
         "ledger",
         "letters",
+        "old rows",
+        "files of old rows",
     ]
 
 

@@ -245,7 +245,7 @@ class SinkWorkspace:
 
         Args:
             trades: What must be in the table.
-            counts: Expected sums over partitions of `duplicates`, `dead_letters`, `markers`; 0 unless given.
+            counts: Expected sums over partitions of `duplicates`, `dead_letters`, `aged`; 0 unless given.
         """
         rows = table_rows(self.settings, self.namespace)
         assert by_message_id(records_of(rows)) == by_message_id(list(trades))
@@ -260,5 +260,8 @@ class SinkWorkspace:
         for number, at in partitions.items():
             assert at.next == ends[number]
             assert at.rows() == sum(partition == number for partition, _ in positions)
-        found = {name: sum(getattr(at, name) for at in partitions.values()) for name in ("duplicates", "dead_letters")}
+        found = {
+            name: sum(getattr(at, name) for at in partitions.values())
+            for name in ("duplicates", "dead_letters", "aged")
+        }
         assert found == {name: counts.get(name, 0) for name in found}
