@@ -84,16 +84,34 @@ def test_an_empty_table(aged: Aged) -> None:
     assert aged.aging(keep_days=1).step(Level.NORMAL) == 0
 
 
-def test_many_files_leave_little_by_little_the_oldest_first(aged: Aged) -> None:
+@pytest.mark.parametrize("files", [1, 3])
+def test_many_files_leave_little_by_little_the_oldest_first(aged: Aged, files: int) -> None:
     days(aged, 4)  # two files each
-    aging = aged.aging(keep_days=1, files=3)
-    left, steps = [], []
-    for _ in range(3):
-        steps.append(aging.step(Level.NORMAL))
-        left.append(len(aged.held()))
+    aging = aged.aging(keep_days=1, files=files)
+    first_days = []
+    while len(aged.held()) > 80:
+        before = aged.held()
+        assert aging.step(Level.NORMAL) == len(before) - len(aged.held()) > 0
+        first_days.append(min(one["exchange_timestamp"].date() for one in aged.held().values()))
         aged.now_s += EVERY_S * CATCH_UP_SHARE
-    assert sum(steps) == 80
-    assert left == [160 - steps[0], 80, 80]
+    assert first_days == {1: [day(0), day(1), day(1), day(2)], 3: [day(1), day(2)]}[files]
+    assert aging.step(Level.NORMAL) == 0
+    assert aged.held() == aged.since(2)
+
+
+def test_a_commit_over_midnight_leaves_in_two_parts(aged: Aged) -> None:
+    midnight = datetime(2026, 1, 6, tzinfo=UTC)
+    trades = make_trades(60, symbols=("BTCUSDT",), start=midnight - timedelta(minutes=1), step=timedelta(seconds=4))
+    aged.commit_rows(trades, [0] * 60)
+    aged.commit(2)
+    aged.now_s = noon_s(2)
+    aging = aged.aging(keep_days=1)
+    first = len(aged.trades) - len(aged.since(1))
+    assert 0 < first < 60
+    assert aging.step(Level.NORMAL) == first
+    assert aged.held() == aged.since(1)
+    aged.now_s = noon_s(3)
+    assert aging.step(Level.NORMAL) == 60 - first
     assert aged.held() == aged.since(2)
 
 
