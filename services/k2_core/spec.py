@@ -244,8 +244,6 @@ _SNAPSHOTS: Final = "spec.maintenance.snapshotRetentionDays"
 _INACTIVE: Final = (
     "spec.deletionPolicy",
     "spec.redis",
-    "spec.ingestion[].gapThresholdIds",
-    "spec.ingestion[].silenceThresholdSeconds",
 )
 _OPERATORS: Final = (
     "spec.suspend",

@@ -128,10 +128,13 @@ class IngestionSpec(Model):
         "None: 50, of files 30.",
     )
     gap_threshold_ids: int = Field(
-        default=1, ge=1, le=1_000_000_000, description="Missing trade ids in a row that make an alert. No effect yet."
+        default=1, ge=1, le=1_000_000_000, description="Missing trade ids in a row that make an alert."
     )
     silence_threshold_seconds: int = Field(
-        default=60, ge=1, le=86400, description="Seconds without any message that make an alert. No effect yet."
+        default=60,
+        ge=1,
+        le=86400,
+        description="Seconds without any message that make an alert; of files it has no effect.",
     )
     resources: ResourcesSpec | None = Field(default=None, description=RESOURCES_DESCRIPTION)
 

@@ -6,6 +6,7 @@ that the hot path pays nothing for them; only what is rare or sampled is counted
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,7 @@ _TRACKER_COUNTERS: Final[tuple[tuple[str, str, Callable[[SequenceTracker], int]]
 _TRACKER_GAUGES: Final[tuple[tuple[str, str, Callable[[SequenceTracker], int]], ...]] = (
     ("sequence_gaps_open", "Gaps that nothing has closed", lambda tracker: len(tracker.missing)),
     ("sequence_missing", "Ids in open gaps", lambda tracker: tracker.missing_count),
+    ("sequence_longest_gap_ids", "Ids in the longest open gap", lambda tracker: tracker.longest_gap),
 )
 
 
@@ -43,6 +45,8 @@ class IngestMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.heard_ns = time.time_ns()
+        """When the venue's last message came off the socket, UTC nanoseconds; before the first, when this began."""
         self.messages = Counter(
             "k2_ingest_messages_received", "Messages that came from the venue, of any kind", registry=registry
         )
@@ -70,6 +74,21 @@ class IngestMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What the pipeline wants to be told of a source that never ends.
+
+    Args:
+        gap_ids: Ids missing in a row.
+        silence_s: Seconds without a message.
+        heard_ns: Of the last message, UTC nanoseconds.
+    """
+
+    gap_ids: int
+    silence_s: int
+    heard_ns: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """Where the live numbers are.
 
@@ -79,6 +98,7 @@ class Readings:
         queued: Records that wait for their acknowledgement.
         connections: Connections opened so far.
         connected: Whether one is open.
+        thresholds: None for a source that ends.
     """
 
     accounts: Mapping[Symbol, Account]
@@ -86,6 +106,7 @@ class Readings:
     queued: Callable[[], int]
     connections: Callable[[], int]
     connected: Callable[[], bool]
+    thresholds: Thresholds | None = None
 
 
 class LiveCollector(Collector):
@@ -114,6 +135,13 @@ class LiveCollector(Collector):
         yield GaugeMetricFamily("k2_ingest_queue_records", "Records without acknowledgement", self._readings.queued())
         yield GaugeMetricFamily("k2_ingest_connected", "1 while connected to the venue", self._readings.connected())
         yield CounterMetricFamily("k2_ingest_connections", "Connections opened", self._readings.connections())
+        if (known := self._readings.thresholds) is not None:
+            for name, help_text, value in (
+                ("gap_threshold_ids", "Ids missing in a row that make an alert", known.gap_ids),
+                ("silence_threshold_seconds", "Seconds without a message that make an alert", known.silence_s),
+                ("last_message_timestamp_seconds", "When the last message came", known.heard_ns() / 1e9),
+            ):
+                yield GaugeMetricFamily(f"k2_ingest_{name}", help_text, value)
 
 
 def _by_symbol(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[Symbol, int]) -> Metric:

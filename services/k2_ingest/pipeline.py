@@ -68,7 +68,7 @@ class Pipeline:
             messages: As they came, in order.
             received_ns: When they came off the socket, UTC nanoseconds.
         """
-        receive_us = received_ns // 1_000
+        receive_us, self._metrics.heard_ns = received_ns // 1_000, received_ns
         parse, lanes = self._parse, self._lanes
         values: dict[Symbol, list[bytes]] = {}
         last: Trade | None = None

@@ -50,6 +50,11 @@ class SequenceTracker:
         """Ids that are missing."""
         return sum(self._ends) - sum(self._starts)
 
+    @property
+    def longest_gap(self) -> int:
+        """Ids in the longest open gap, 0 without one."""
+        return max((end - start for start, end in zip(self._starts, self._ends, strict=True)), default=0)
+
     def observe(self, trade_id: int) -> Arrival:
         """Take notice of a trade id."""
         if trade_id == self.next_id or self.next_id is None:

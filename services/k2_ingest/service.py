@@ -29,7 +29,7 @@ from k2_ingest.draining import drain
 from k2_ingest.encode import Identity, TradeEncoder
 from k2_ingest.feed import Feed, FeedConfig
 from k2_ingest.log_end import LogEnd
-from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
+from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings, Thresholds
 from k2_ingest.pipeline import Lane
 from k2_ingest.pipeline import Pipeline as HotLoop
 from k2_ingest.producer import Destination, TradeProducer
@@ -129,6 +129,11 @@ class IngestService:
             queued=lambda: self.producer.unacknowledged,
             connections=lambda: feed.connections,
             connected=lambda: feed.connected,
+            thresholds=Thresholds(
+                self._source.gap_threshold_ids,
+                self._source.silence_threshold_seconds,
+                lambda: self._metrics.heard_ns,
+            ),
         )
 
     def _prepare(self) -> None:

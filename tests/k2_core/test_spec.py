@@ -175,8 +175,6 @@ class TestInactive:
         inactive = (
             "spec.deletionPolicy",
             "spec.redis",
-            "spec.ingestion[].gapThresholdIds",
-            "spec.ingestion[].silenceThresholdSeconds",
             "spec.maintenance.schedule",
         )
         assert inactive_settings(parse_pipeline(FULL)) == inactive

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from k2_core.types import Symbol
 from k2_ingest.deliveries import Account
-from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
+from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings, Thresholds
 from k2_ingest.sequence import SequenceTracker
 
 BTC = Symbol("BTCUSDT")
@@ -34,8 +34,22 @@ def test_live_numbers_are_read_when_asked() -> None:
     assert value("sequence_gaps_total", symbol=BTC) == 2
     assert value("sequence_gaps_open", symbol=BTC) == 2
     assert value("sequence_missing", symbol=BTC) == 7
+    assert value("sequence_longest_gap_ids", symbol=BTC) == 4
+    assert value("silence_threshold_seconds") is None
     assert value("duplicates_total", symbol=BTC) == 1
     assert (value("queue_records"), value("connected"), value("connections_total")) == (7, 1, 2)
+
+
+def test_what_the_pipeline_wants_to_be_told_of() -> None:
+    registry, heard = CollectorRegistry(), [1_767_600_000_000_000_000]
+    thresholds = Thresholds(gap_ids=5, silence_s=90, heard_ns=lambda: heard[-1])
+    counts = Readings({}, {}, lambda: 0, lambda: 0, lambda: True, thresholds)
+    registry.register(LiveCollector(counts))
+    assert registry.get_sample_value("k2_ingest_gap_threshold_ids") == 5
+    assert registry.get_sample_value("k2_ingest_silence_threshold_seconds") == 90
+    assert registry.get_sample_value("k2_ingest_last_message_timestamp_seconds") == 1_767_600_000
+    heard.append(1_767_600_001_500_000_000)
+    assert registry.get_sample_value("k2_ingest_last_message_timestamp_seconds") == 1_767_600_001.5
 
 
 def test_counters_end_in_total_and_times_are_seconds() -> None:

@@ -58,3 +58,5 @@ def test_what_is_missing_is_exactly_what_did_not_come(ids: list[int]) -> None:
     assert tracker.missing_count == len(missing)
     assert tracker.duplicates == len(ids) - len(set(ids))
     assert tracker.missing == sorted(tracker.missing)
+    runs = "".join("x" if number in missing else " " for number in range(61)).split()
+    assert tracker.longest_gap == max(map(len, runs), default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 from decimal import Decimal
 from itertools import islice, pairwise
 from pathlib import Path
@@ -148,10 +149,16 @@ def test_a_killed_process_leaves_a_visible_gap_and_no_duplicate(workspace: Works
 
 def test_a_dropped_connection_is_replaced_and_the_gap_is_counted(workspace: Workspace) -> None:
     limits = Limits(connection_lifetime_s=1.0)
+    began_s = time.time()
     with running_exchange(ExchangeConfig(source(8_000, rate=2_000), limits=limits)) as exchange:
         process = workspace.start(exchange)
         wait_until(lambda: process.metric("k2_ingest_connections_total") >= 2, "a second connection")
         wait_until(lambda: process.metric("k2_ingest_sequence_missing") > 0, "a gap")
+        assert 0 < process.metric("k2_ingest_sequence_longest_gap_ids") <= process.metric("k2_ingest_sequence_missing")
+        assert process.metric("k2_ingest_gap_threshold_ids") == 1
+        heard_s = process.metric("k2_ingest_last_message_timestamp_seconds")
+        assert began_s < heard_s < time.time()
+        wait_until(lambda: process.metric("k2_ingest_last_message_timestamp_seconds") > heard_s, "a later message")
         assert process.wait() == 0
         missing = sum(len(range(line["first_id"], line["last_id"] + 1)) for line in process.said("trades are missing"))
         status = exchange_status(exchange)["streams"].values()

@@ -15,7 +15,7 @@ from k2_core.breaker import CircuitBreaker
 from k2_core.metrics import new_registry, watch_breakers
 from k2_core.types import Symbol
 from k2_ingest.deliveries import Account
-from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings
+from k2_ingest.metrics import IngestMetrics, LiveCollector, Readings, Thresholds
 from k2_ingest.sequence import SequenceTracker
 from k2_operator.metrics import OperatorMetrics
 from k2_query.metrics import QueryMetrics
@@ -32,7 +32,8 @@ def _registries() -> Iterator[CollectorRegistry]:
     ingest = new_registry("k2-ingest")
     IngestMetrics(ingest)
     symbol = Symbol("BTCUSDT")
-    readings = Readings({symbol: Account()}, {symbol: SequenceTracker()}, lambda: 0, lambda: 0, lambda: True)
+    told = Thresholds(1, 60, lambda: 0)
+    readings = Readings({symbol: Account()}, {symbol: SequenceTracker()}, lambda: 0, lambda: 0, lambda: True, told)
     ingest.register(LiveCollector(readings))
     yield ingest
     for kind in (SinkMetrics, QueryMetrics, TrinoMetrics, OperatorMetrics):
