@@ -17,11 +17,18 @@ from k2_core.errors import K2Error
 from k2_query.budget import Budget
 from k2_query.engine import Engine
 from k2_query.lake import LakeSnapshot
+from k2_query.ordering import Order
 
 EVERY_S: Final = 5.0
 TIMEOUT_S: Final = 8.0
 """Of one question; Trino says after 5 s that it has no worker."""
 STALE_S: Final = 3 * (EVERY_S + TIMEOUT_S)
+WARM_WITHIN_S: Final = 5.0
+"""Half of what a request has by default. A Trino that was just started takes longer for its first real question."""
+WARM_UPS: Final = 12
+"""Tries at that. An engine that is never so fast is ready then, slow as it is: some answers are better than none."""
+_WARM_WINDOW_S: Final = 900
+_WARM_ROWS: Final = 1_000
 _SOON_S: Final = 0.1
 
 _log = logging.getLogger(__name__)
@@ -50,6 +57,7 @@ class EngineWatch:
         self._told = told
         self._stopping = threading.Event()
         self._answered = False
+        self._warm_ups = 0
         self._problem: str | None = None
         self._asked_s = -math.inf
         self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
@@ -65,7 +73,7 @@ class EngineWatch:
             self._thread.join()
 
     def ready(self) -> str | None:
-        """See `k2_core.health.Check`: content once there was an answer, however long ago.
+        """See `k2_core.health.Check`: content once there was an answer as fast as requests need it, however long ago.
 
         Whoever fails afterwards gets the reason as the answer; a pod that was taken out of its Service would give none.
         """
@@ -101,6 +109,21 @@ class EngineWatch:
             self._problem = str(error)
             self._told(error)
         else:
-            self._problem, self._answered = None, True
-            self._asked_s = time.monotonic()
+            self._problem, self._asked_s = None, time.monotonic()
             self._told(None)
+            self._answered = self._answered or self._is_warm(lake)
+
+    def _is_warm(self, lake: LakeSnapshot) -> bool:
+        """Ask what users ask, and return whether they would have had an answer in good time."""
+        window = lake.index.newest_window(_WARM_WINDOW_S)
+        if window is None:
+            return True
+        self._warm_ups += 1
+        began_s = time.monotonic()
+        try:
+            self._engine.rows(lake, window, Order.DESC, _WARM_ROWS, Budget(WARM_WITHIN_S))
+        except K2Error as error:  # policy: slow or failed, the next try is a few seconds away
+            took = f"none within {time.monotonic() - began_s:.1f} s ({error})"
+            _log.info("engine: not warm yet", extra={"answer": took, "tries": self._warm_ups})
+            return self._warm_ups >= WARM_UPS
+        return True

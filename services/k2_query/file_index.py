@@ -144,6 +144,14 @@ class FileIndex:
         """The greatest event time, or None of an empty table."""
         return int(self._event_us[:, 1].max()) if self.files else None
 
+    def newest_window(self, seconds: int) -> Window | None:
+        """Return the last seconds of a symbol that the newest file holds; None where no file says how new it is."""
+        newest = max(self.files, key=lambda file: file.event_us[1], default=None)
+        if newest is None or newest.event_us[1] == _NEVER:
+            return None
+        end_us = newest.event_us[1] + 1
+        return Window(newest.symbols[0], end_us - seconds * 1_000_000, end_us)
+
     @cached_property
     def _event_us(self) -> npt.NDArray[np.int64]:
         return np.array([file.event_us for file in self.files], dtype=np.int64).reshape(-1, 2)

@@ -95,6 +95,8 @@ def test_figures_of_the_whole(stored: tuple[FileIndex, dict[str, list[Record]]])
     index, held = stored
     assert int(index.rows.sum()) == sum(len(rows) for rows in held.values())
     assert index.newest_event_us == max(to_us(event_time(row)) for rows in held.values() for row in rows)
+    newest = index.newest_event_us
+    assert index.newest_window(60) == Window("AVERYLONGSYMBOLINDEEDX"[:16], newest - 59_999_999, newest + 1)
     assert index.nbytes == sum(Path(path.removeprefix("file://")).stat().st_size for path in held)
     assert index.partitions == len({file.partition for file in index.files})
 
@@ -102,6 +104,7 @@ def test_figures_of_the_whole(stored: tuple[FileIndex, dict[str, list[Record]]])
 def test_an_empty_index() -> None:
     assert EMPTY_INDEX.prune(Window("X", 0, 1)).tolist() == []
     assert EMPTY_INDEX.newest_event_us is None
+    assert EMPTY_INDEX.newest_window(60) is None
     assert (EMPTY_INDEX.nbytes, EMPTY_INDEX.partitions) == (0, 0)
 
 
@@ -125,6 +128,7 @@ def test_a_file_without_statistics_is_always_looked_into() -> None:
     index = FileIndex([stats])
     assert index.prune(Window("BTCUSDT", 5, 6), (1, 2)).tolist() == [0]
     assert stats.bucket is None
+    assert index.newest_window(60) is None
 
 
 def test_a_table_of_other_columns_can_be_counted() -> None:
