@@ -117,7 +117,7 @@ class PipelineSpec(Model):
     )
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
-        description="Whether topics and tables outlive the resource. Delete has no effect yet: they stay.",
+        description="Whether topics and tables outlive the resource; with Delete they go with it.",
     )
     kafka: KafkaSpec | None = Field(default=None, description="A Kafka that exists already; none: the chart's.")
     storage: StorageSpec | None = Field(
@@ -241,7 +241,6 @@ _SCHEDULE: Final = "spec.maintenance.schedule"
 _SNAPSHOTS: Final = "spec.maintenance.snapshotRetentionDays"
 """Of what Trino does for `k2 maintain`, too."""
 _INACTIVE: Final = (
-    "spec.deletionPolicy",
     "spec.storage.retentionDays",
     "spec.redis",
     "spec.ingestion[].gapThresholdIds",
@@ -249,6 +248,7 @@ _INACTIVE: Final = (
 )
 _OPERATORS: Final = (
     "spec.suspend",
+    "spec.deletionPolicy",
     "spec.ingestion[].resources",
     "spec.sink.resources",
     "spec.query.replicas",

@@ -173,7 +173,6 @@ class TestInactive:
 
     def test_each_other_is_named_once(self) -> None:
         inactive = (
-            "spec.deletionPolicy",
             "spec.storage.retentionDays",
             "spec.redis",
             "spec.ingestion[].gapThresholdIds",
@@ -184,6 +183,7 @@ class TestInactive:
         assert inactive_settings(parse_pipeline(FULL)) == inactive
         of_the_operator = (
             "spec.suspend",
+            "spec.deletionPolicy",
             "spec.ingestion[].resources",
             "spec.sink.resources",
             "spec.query.replicas",
