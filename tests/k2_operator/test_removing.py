@@ -6,13 +6,24 @@ tests/k2_sink/test_removal.py's.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry
 
-from support.operated import Operated
+from k2_operator.cluster import Cluster
+from k2_operator.metrics import OperatorMetrics
+from k2_operator.removal import Seen
+from k2_operator.removing import Removing
+from k2_operator.resource import Resource
+from k2_operator.transport import WatchSigns, credentials, open_session
+from support.cluster import ControlPlaneHandle
+from support.operated import Operated, with_token
+from support.operator import plain_body
 
 pytestmark = pytest.mark.kafka
 
@@ -255,3 +266,23 @@ def test_a_spec_that_is_wrong_holds_it_and_says_the_way_out(operated: Operated) 
     assert "spec.storage" in str(found)
     operated.patch("k2pipeline", "crypto", {"spec": {"deletionPolicy": "Retain"}})
     operated.wait(lambda: gone(operated), "its end")
+
+
+def test_a_role_without_jobs_is_told_of(
+    namespace: str, control_plane: ControlPlaneHandle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of a chart that knew no Jobs yet, with an operator that does."""
+    create = ("--namespace", namespace, "create")
+    assert control_plane.kubectl(*create, "serviceaccount", "nobody").returncode == 0
+    token = control_plane.kubectl(*create, "token", "nobody").stdout.strip()
+    monkeypatch.setenv("KUBECONFIG", str(with_token(control_plane.kubeconfig, tmp_path / "kubeconfig", token)))
+    body = plain_body(deletionPolicy="Delete")
+    body["metadata"] |= {"namespace": namespace, "resourceVersion": "1"}
+
+    async def look() -> Seen:
+        async with open_session(credentials(), OperatorMetrics(CollectorRegistry()), WatchSigns()) as session:
+            return await Removing(Cluster(session)).look(Resource.of(body))
+
+    seen = asyncio.run(look())
+    assert seen.job is None
+    assert "cannot get resource" in str(seen.problem)
