@@ -12,8 +12,8 @@ from k2_operator.status import moment
 
 LONGEST_MESSAGE: Final = 1_000
 """The API server takes 1,024 bytes."""
-_QUIET: Final = frozenset({"Missing", "Starting"})
-"""Every start passes through these."""
+_QUIET: Final = frozenset({"Missing", "Starting", "Removing"})
+"""Every start, and every removal, passes through these."""
 _BAD_PHASES: Final = frozenset({"Degraded", "Failed"})
 
 

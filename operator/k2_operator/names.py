@@ -31,6 +31,8 @@ TRINO_WORKER: Final = "trino-worker"
 TRINO_COMPONENTS: Final = (TRINO_COORDINATOR, TRINO_WORKER)
 MAINTENANCE: Final = "maintenance"
 """Of the pods that keep tables in order through Trino."""
+REMOVAL: Final = "removal"
+"""Of the pod that drops the tables of a pipeline that is deleted, where `spec.deletionPolicy` says so."""
 
 LONGEST_CRON_JOB_NAME: Final = 52
 """Its jobs are named after it, with 11 characters more, in at most 63."""
@@ -71,6 +73,8 @@ class Kind:
 PIPELINE: Final = Kind("k2.dev/v1alpha1", "K2Pipeline", "k2pipelines")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 CRON_JOB: Final = Kind("batch/v1", "CronJob", "cronjobs")
+JOB: Final = Kind("batch/v1", "Job", "jobs")
+"""Of a pipeline that is deleted, for minutes: looked at by name and not watched."""
 SERVICE: Final = Kind("v1", "Service", "services")
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")
@@ -92,7 +96,9 @@ CHILD_KINDS: Final = (
     CRON_JOB,
 )
 """What the operator writes, in the order of writing: pods come last, when all that they mount and obey is there."""
-KINDS: Final = {kind.name: kind for kind in (*CHILD_KINDS, PIPELINE, POD, SECRET, EVENT, AUTOSCALER, SCALED_OBJECT)}
+KINDS: Final = {
+    kind.name: kind for kind in (*CHILD_KINDS, JOB, PIPELINE, POD, SECRET, EVENT, AUTOSCALER, SCALED_OBJECT)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,11 @@ class Names:
             return f"{self.pipeline}{suffix}"
         digest = hashlib.sha256(self.pipeline.encode()).hexdigest()[:8]
         return f"{self.pipeline[: room - 9]}-{digest}{suffix}"
+
+    @property
+    def removal(self) -> str:
+        """The Job that drops tables, and its account and policy."""
+        return f"{self.pipeline}-{REMOVAL}"
 
     def workload(self, component: str, source: str | None) -> str:
         """Return the name of a component's Deployment."""

@@ -133,6 +133,11 @@ class Observer:
             return None
         return subject.answer
 
+    def last(self, key: Key) -> Answer | None:
+        """Return the last answer to whatever was asked; None before the first."""
+        subject = self._subjects.get(key)
+        return None if subject is None else subject.answer
+
     def kafka(self, key: Key) -> Kafka | None:
         """Return the Kafka that was last asked for a pipeline, with its login; None before the first."""
         subject = self._subjects.get(key)
@@ -198,6 +203,7 @@ class Observer:
             log=found.log,
             kafka_problem=found.kafka_problem,
             topics_problem=found.topics_problem,
+            ids=found.ids,
         )
         return answer, kafka
 

@@ -40,6 +40,7 @@ RULES: Final = (
     Rule("k2.dev", ("k2pipelines/finalizers",), ("update",), "owner references with blockOwnerDeletion"),
     Rule("apps", ("deployments",), _CHILDREN, "ingestion, sink and query"),
     Rule("batch", ("cronjobs",), _CHILDREN, "the maintenance of tables"),
+    Rule("batch", ("jobs",), ("get", "create", "patch", "delete"), "the removal of a deleted pipeline's tables"),
     Rule("", ("services", "configmaps", "serviceaccounts"), _CHILDREN, "the query service, the file, accounts"),
     Rule("policy", ("poddisruptionbudgets",), _CHILDREN, "one a Deployment"),
     Rule("networking.k8s.io", ("networkpolicies",), _CHILDREN, "one a Deployment"),

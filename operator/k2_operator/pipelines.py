@@ -5,7 +5,7 @@ Filled by `handlers` and by answers to the operator's own writes; read by `recon
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -38,6 +38,11 @@ class Pipelines:
         """Return one, or None if it is gone."""
         standing = self._bodies.get(key)
         return None if standing is None else msgspec.json.decode(standing[1])
+
+    def bodies(self) -> Iterator[dict[str, Any]]:
+        """Yield all of them."""
+        for _, body in list(self._bodies.values()):
+            yield msgspec.json.decode(body)
 
     def __contains__(self, key: object) -> bool:
         return key in self._bodies

@@ -4,6 +4,8 @@
        ▲                                                                                                 │
        │                                                                       Trino stops, where the operator runs one
        │                                                                                                 │
+       │                                        (delete, policy Delete) maintenance stops ─▶ tables go ─▶ topics go
+       │                                                                                                 │
        └────(suspend: false)───── suspended ◀──(suspend)───────────────────────────────(delete)──▶ children go ─▶ gone
 
 Called by `reconcile`. Nothing is remembered from one call to the next, so the operator may die at any step. Pure.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 
 class Step(enum.Enum):
@@ -25,6 +28,9 @@ class Step(enum.Enum):
     STOP_QUERY = "StoppingQuery"
     STOP_TRINO = "StoppingTrino"
     SUSPENDED = "Suspended"
+    STOP_MAINTENANCE = "StoppingMaintenance"
+    REMOVE_TABLES = "RemovingTables"
+    REMOVE_TOPICS = "RemovingTopics"
     REMOVE = "RemovingChildren"
     RELEASE = "Released"
 
@@ -32,6 +38,10 @@ class Step(enum.Enum):
     def sinks_run(self) -> bool:
         """Whether sinks run there, and so somebody has to decide about them."""
         return self in {Step.RUN, Step.STOP_INGEST, Step.DRAIN}
+
+
+REMOVING: Final = frozenset({Step.STOP_MAINTENANCE, Step.REMOVE_TABLES, Step.REMOVE_TOPICS})
+"""Nothing of the pipeline runs, and what it made goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,11 @@ class Standing:
         children_gone: No child is left at all.
         drained: Whether everything in the log at the time the ingest ended is in the table, what levels had put off
             included; None means unknown.
+        removes: Its tables and topics are to go with it.
+        removing: That has begun, and may be half done: nothing of it may run again.
+        maintenance_gone: Nothing maintains its tables, and nothing will.
+        tables_removed: Its status says that its tables are gone.
+        topics_removed: Its status says that its topics are gone.
     """
 
     deleting: bool
@@ -64,6 +79,11 @@ class Standing:
     trino_gone: bool
     children_gone: bool
     drained: bool | None
+    removes: bool = False
+    removing: bool = False
+    maintenance_gone: bool = True
+    tables_removed: bool = False
+    topics_removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +112,8 @@ def plan(standing: Standing) -> Plan:
     """Return the one step that is due."""
     if not (standing.deleting or standing.suspend):
         return Plan(Step.RUN, ingest=True, sink=True, query=True)
+    if standing.removing:  # a sink would make its tables anew, and fill them from what is left of the log
+        return _stopped(standing)
     if not standing.ingest_gone:
         return Plan(Step.STOP_INGEST, ingest=False, sink=True, query=True)
     if _must_drain(standing):
@@ -112,12 +134,24 @@ def _must_drain(standing: Standing) -> bool:
 
 
 def _stopped(standing: Standing) -> Plan:
-    if not standing.query_gone:
+    if not (standing.ingest_gone and standing.sink_gone and standing.query_gone):
         step = Step.STOP_QUERY
     elif not standing.trino_gone:
         step = Step.STOP_TRINO
     elif not standing.deleting:
         step = Step.SUSPENDED
+    elif standing.removes and not (standing.tables_removed and standing.topics_removed):
+        step = _removing(standing)
     else:
         step = Step.RELEASE if standing.children_gone else Step.REMOVE
     return Plan(step, ingest=False, sink=False, query=False)
+
+
+def _removing(standing: Standing) -> Step:
+    """Tables first: what is cut short leaves the log, from which they can be made again, and never tables alone.
+
+    Each goes on to the next once the status says that it is done: by then the Job that knew it may be gone.
+    """
+    if not standing.maintenance_gone and not standing.tables_removed:
+        return Step.STOP_MAINTENANCE
+    return Step.REMOVE_TOPICS if standing.tables_removed else Step.REMOVE_TABLES

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from k2_core.errors import SpecError
@@ -17,15 +17,19 @@ from k2_operator.cluster import Cluster
 from k2_operator.config import OperatorConfig
 from k2_operator.controllers import Charge, Controllers
 from k2_operator.errors import ApiRefusedError
-from k2_operator.names import DEPLOYMENT, FINALIZER, INGEST, PIPELINE, POD
+from k2_operator.names import CRON_JOB, DEPLOYMENT, FINALIZER, INGEST, PIPELINE, POD
 from k2_operator.observe import Observer
 from k2_operator.pipeline import Effective, effective
 from k2_operator.pipelines import Pipelines
-from k2_operator.plan import Step, plan
+from k2_operator.plan import REMOVING, Step, plan
+from k2_operator.removal import NOTHING_SEEN, TABLES, TOPICS, Neighbour, Seen, claimed, has_begun, maintains, topics_due
+from k2_operator.removing import Removing
 from k2_operator.reporting import Reporter
-from k2_operator.resource import Resource
+from k2_operator.resource import FOREGROUND, Resource
 from k2_operator.signals import Answer, Positions, drained
 from k2_operator.situation import (
+    Children,
+    Manifest,
     Situation,
     engines_due,
     executor_of,
@@ -36,6 +40,7 @@ from k2_operator.situation import (
     no_longer_wanted,
     question_for,
     reading,
+    removal_due,
     standing_of,
     still_decides,
     workloads_of,
@@ -47,6 +52,9 @@ from k2_operator.writing import Writer
 REFUSED_AGAIN_S: Final = 30.0
 STOPPING_AGAIN_S: Final = 5.0
 """While a pipeline stops: its watches and looks wake it, and this is for what they miss."""
+
+DEFAULT_PREFIX: Final = "market"
+"""What `spec.namespace` is where a resource does not say."""
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +107,7 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._memories: dict[Key, _Memory] = {}
+        self._removing = Removing(parts.cluster)
 
     async def reconcile(self, key: Key) -> None:
         """Do what is due for one pipeline.
@@ -115,11 +124,17 @@ class Reconciler:
             if not resource.deleting:
                 await self._hold(resource)
             return
-        situation = self._situation(body, resource)
+        if resource.deleting and resource.removes and FOREGROUND in resource.finalizers:
+            # Kubernetes would delete the Job that drops tables like all other children. They all go in their order.
+            await self._set_finalizers(resource, [name for name in resource.finalizers if name != FOREGROUND])
+            return
+        situation = await self._situation(body, resource)
         self._control(situation)
         refusals = await self._act(situation)
         await self._parts.reporter.report(body, situation, refusals)
-        if situation.due.step is Step.RELEASE:
+        if situation.due.step in REMOVING and self._went_on(situation):
+            self._parts.wake_later(key, 0.0)
+        elif situation.due.step is Step.RELEASE:
             await self._release(resource)
         elif situation.due.step not in {Step.RUN, Step.SUSPENDED}:
             self._parts.wake_later(key, STOPPING_AGAIN_S)
@@ -134,7 +149,7 @@ class Reconciler:
 
     # What stands there.
 
-    def _situation(self, body: Mapping[str, Any], resource: Resource) -> Situation:
+    async def _situation(self, body: Mapping[str, Any], resource: Resource) -> Situation:
         key = resource.key
         if (memory := self._memories.get(key)) is None or memory.uid != resource.uid:
             self._memories[key] = _Memory(resource.uid)
@@ -145,20 +160,51 @@ class Reconciler:
             if place.kind == POD.name or owner_uid(child) == resource.uid
         ]
         fares = workloads_of(found, children)
+        removal = await self._removal(resource, found, children)
         answer = None
         if found is not None:
-            question = question_for(found, resource, fares)
+            question = question_for(found, resource, fares, removal.claims.remove if removal.claims else ())
             self._parts.observer.ask(key, question)
             answer = self._parts.observer.answer(key, question)
         ingest_gone = is_gone(fares, INGEST)
         is_drained = self._drained(key, answer, ingest_gone=ingest_gone)
-        due = plan(standing_of(resource, children, fares, ingest_gone=ingest_gone, drained=is_drained))
+        due = plan(standing_of(resource, children, fares, drained=is_drained, job=removal.job))
         engines = None
         if found is not None:
             engines = engines_due(found, fares, children)
             found = reading(found, engines)
         decided = self._parts.controllers.of(key)
-        return Situation(resource, found, problem, children, fares, answer, due, decided, engines)
+        return Situation(resource, found, problem, children, fares, answer, due, decided, engines, removal)
+
+    async def _removal(self, resource: Resource, found: Effective | None, children: Children) -> Seen:
+        """Look at how far the removal of tables and topics is, if there is or was to be one."""
+        if not (resource.deleting and (resource.removes or has_begun(resource, children, None))):
+            return NOTHING_SEEN
+        seen = await self._removing.look(resource)
+        if found is None or not topics_due(resource):
+            return seen
+        answer = self._parts.observer.last(resource.key)
+        return replace(seen, claims=claimed(answer, self._neighbours(resource, found)), answer=answer)
+
+    def _neighbours(self, resource: Resource, found: Effective) -> Iterator[Neighbour]:
+        """Yield the pipelines that may have topics in common with one."""
+        prefix = found.pipeline.spec.namespace
+        for body in self._parts.pipelines.bodies():
+            other = Resource.of(body)
+            theirs = body.get("spec", {}).get("namespace", DEFAULT_PREFIX) == prefix
+            if other.uid == resource.uid or not theirs or (other.deleting and not other.held):
+                continue
+            its, _ = self._effective(body)
+            answer = self._parts.observer.last(other.key)
+            if its is None or answer is None or answer.question.kafka != its.kafka:
+                answer = None
+            yield Neighbour(other.key, None if its is None else its.topics(), answer)
+
+    def _went_on(self, situation: Situation) -> bool:
+        """Whether the status, as it was just written, says that a step of a removal is done."""
+        body = self._parts.pipelines.get(situation.resource.key)
+        now = situation.resource if body is None else Resource.of(body)
+        return any(now.says(kind) is True and not situation.resource.says(kind) for kind in (TABLES, TOPICS))
 
     def _effective(self, body: Mapping[str, Any]) -> tuple[Effective | None, str | None]:
         try:
@@ -213,7 +259,13 @@ class Reconciler:
         if due.step in {Step.REMOVE, Step.RELEASE}:
             places = [place for place, _ in situation.children if place.kind != POD.name]
             await self._parts.writer.delete(places, resource.uid)
+            await self._removing.end(situation.removal.job)
             return []
+        if due.step is Step.STOP_MAINTENANCE:
+            crons = [place for place in maintains(situation.children) if place.kind == CRON_JOB.name]
+            await self._parts.writer.delete(crons, resource.uid)
+        if removal := removal_due(situation, self._parts.config):
+            return await self._remove_tables(situation, removal)
         manifests = manifests_due(situation, self._parts.config)
         refusals = await self._parts.writer.write(manifests, resource.uid)
         written = {(one["kind"], one["metadata"]["name"]) for one in manifests}
@@ -226,6 +278,15 @@ class Reconciler:
         if situation.effective is not None and not resource.deleting and not frozen(situation, manifests):
             await self._parts.writer.delete(no_longer_wanted(situation, manifests), resource.uid)
         return refusals + self._second_hands(situation)
+
+    async def _remove_tables(self, situation: Situation, manifests: Sequence[Manifest]) -> list[Refusal]:
+        *before, job = manifests
+        seen = situation.removal
+        refusals = await self._parts.writer.write(before, situation.resource.uid)
+        if not refusals and seen.problem is None:
+            refusal = seen.taken or await self._removing.begin(seen.job, job)
+            refusals += [] if refusal is None else [refusal]
+        return refusals
 
     def _second_hands(self, situation: Situation) -> list[Refusal]:
         found = [

@@ -11,16 +11,16 @@ from typing import Any, Final
 
 from k2_core.errors import K2Error
 from k2_core.spec import inactive_settings
-from k2_operator import decided, events
+from k2_operator import decided, events, removal
 from k2_operator.cluster import Cluster
 from k2_operator.errors import ApiRefusedError, FieldConflictError
 from k2_operator.metrics import OperatorMetrics
 from k2_operator.names import PIPELINE
 from k2_operator.pipelines import Pipelines
-from k2_operator.plan import Step
+from k2_operator.plan import REMOVING, Step
 from k2_operator.resource import Resource
 from k2_operator.situation import Situation, still_decides
-from k2_operator.status import Refusal, View, status, worth_writing
+from k2_operator.status import Condition, Refusal, View, status, worth_writing
 from k2_operator.store import Key
 
 STOPPED_ON_PURPOSE: Final = frozenset({"Suspending", "Suspended", "Deleting"})
@@ -114,7 +114,15 @@ class Reporter:
             decided=situation.decided,
             engine=None if found is None else ("single" if found.engine is None else "distributed"),
             asks_for_trino=found is not None and found.trino is not None,
+            removal=self._removal(situation, refusals),
         )
+
+    @staticmethod
+    def _removal(situation: Situation, refusals: Sequence[Refusal]) -> list[Condition]:
+        resource, step, children = situation.resource, situation.due.step, situation.children
+        if step not in REMOVING and not removal.has_begun(resource, children, situation.removal.job):
+            return []
+        return removal.conditions(resource, situation.removal, children, refusals, situation.config_problem)
 
     async def _write_status(self, resource: Resource, new: Mapping[str, Any]) -> None:
         manifest = {

@@ -29,6 +29,7 @@ class Resource:
         suspend: What `spec.suspend` says, even where the rest of the spec is wrong.
         finalizers: All of them.
         forced: Whether the annotation says to skip the drain.
+        removes: Whether `spec.deletionPolicy` says Delete, even where the rest of the spec is wrong.
         status: What stands there.
     """
 
@@ -40,6 +41,7 @@ class Resource:
     suspend: bool
     finalizers: tuple[str, ...]
     forced: bool
+    removes: bool
     status: Mapping[str, Any]
 
     @classmethod
@@ -55,6 +57,7 @@ class Resource:
             suspend=body.get("spec", {}).get("suspend") is True,
             finalizers=tuple(metadata.get("finalizers", ())),
             forced=(metadata.get("annotations") or {}).get(FORCE_DELETE) == "true",
+            removes=body.get("spec", {}).get("deletionPolicy") == "Delete",
             status=body.get("status") or {},
         )
 
@@ -77,6 +80,11 @@ class Resource:
     def ran(self) -> bool:
         """Whether its status says that it ever ran."""
         return self.phase not in NEVER_RAN
+
+    def says(self, condition: str) -> bool | None:
+        """What its status says of a condition; None if nothing, or Unknown."""
+        found = (one["status"] for one in self.status.get("conditions", ()) if one["type"] == condition)
+        return {"True": True, "False": False}.get(next(found, ""))
 
     @property
     def skips_drain(self) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from k2_core.engine_report import EngineWord
 from k2_core.spec import KafkaSpec, SecretKeyRef
-from k2_core.types import Offset, Partition, TopicName
+from k2_core.types import Offset, Partition, TopicId, TopicName
 
 Positions = Mapping[tuple[TopicName, Partition], Offset]
 
@@ -32,6 +32,7 @@ class Question:
         create: Whether missing topics are made.
         grow: Whether topics with too few partitions grow: only while nothing writes or reads.
         engine_group: Holds what query services say of their Trino; None where they have none.
+        remove: Topics that are deleted if they are there: only once no table is left that was made from them.
     """
 
     namespace: str
@@ -44,6 +45,7 @@ class Question:
     create: bool = True
     grow: bool = False
     engine_group: str | None = None
+    remove: tuple[TopicName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class Answer:
         partitions: Of each topic that exists; None when Kafka did not answer.
         log: None when Kafka did not answer.
         kafka_problem: Why it did not, or None.
-        topics_problem: Why topics could not be made or grown, or None.
+        topics_problem: Why topics could not be made, grown or deleted, or None.
+        ids: Of each topic that exists: no two topics of any Kafka have the same.
     """
 
     question: Question
@@ -116,6 +119,7 @@ class Answer:
     log: Log | None = None
     kafka_problem: str | None = None
     topics_problem: str | None = None
+    ids: Mapping[TopicName, TopicId] = field(default_factory=dict)
 
     @property
     def missing_topics(self) -> list[TopicName]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from k2_core.controller.sight import Executor
+from k2_core.types import TopicName
 from k2_operator.config import OperatorConfig
 from k2_operator.decided import Decided
 from k2_operator.engine import Engines, engines, seen
@@ -28,9 +29,10 @@ from k2_operator.names import (
     TRINO_COMPONENTS,
 )
 from k2_operator.pipeline import Effective
-from k2_operator.plan import Plan, Standing, Step
+from k2_operator.plan import REMOVING, Plan, Standing, Step
+from k2_operator.removal import NOTHING_SEEN, TABLES, TOPICS, Seen, has_begun, maintains
 from k2_operator.rendering.deployments import Inputs
-from k2_operator.rendering.manifests import render, with_replicas
+from k2_operator.rendering.manifests import render, render_removal, with_replicas
 from k2_operator.rendering.objects import workloads as workload_names
 from k2_operator.resource import Resource
 from k2_operator.signals import Answer, Question
@@ -55,6 +57,7 @@ class Situation:
         due: What may run.
         decided: What its controller decided last; None where there is none, or before its first turn.
         engines: What the query service reads with; None where the spec is wrong.
+        removal: What is seen of the removal of its tables and topics.
     """
 
     resource: Resource
@@ -66,6 +69,7 @@ class Situation:
     due: Plan
     decided: Decided | None = None
     engines: Engines | None = None
+    removal: Seen = NOTHING_SEEN
 
 
 def workloads_of(found: Effective | None, children: Children) -> list[Workload]:
@@ -82,8 +86,17 @@ def workloads_of(found: Effective | None, children: Children) -> list[Workload]:
     return [workload(name, component, source, children) for name, component, source in named]
 
 
-def question_for(found: Effective, resource: Resource, fares: Sequence[Workload]) -> Question:
-    """Return what to look at. Topics grow only while nothing writes to them or reads them."""
+def question_for(
+    found: Effective, resource: Resource, fares: Sequence[Workload], remove: Sequence[TopicName] = ()
+) -> Question:
+    """Return what to look at. Topics grow only while nothing writes to them or reads them.
+
+    Args:
+        found: The pipeline.
+        resource: The same as an object.
+        fares: Its workloads.
+        remove: Topics to be deleted.
+    """
     stopped = resource.was_suspended and resource.suspend and all(one.gone for one in fares)
     return Question(
         namespace=found.namespace,
@@ -96,13 +109,19 @@ def question_for(found: Effective, resource: Resource, fares: Sequence[Workload]
         create=not resource.deleting,
         grow=stopped and not resource.deleting,
         engine_group=found.pipeline.engine_group if found.pipeline.spec.query.mode == "distributed" else None,
+        remove=tuple(remove),
     )
 
 
 def standing_of(
-    resource: Resource, children: Children, fares: Sequence[Workload], *, ingest_gone: bool, drained: bool | None
+    resource: Resource,
+    children: Children,
+    fares: Sequence[Workload],
+    *,
+    drained: bool | None,
+    job: Mapping[str, Any] | None = None,
 ) -> Standing:
-    """Return what `plan` decides from."""
+    """Return what `plan` decides from; `job` is the one that drops tables."""
     sink_there = any(one.component == SINK and one.wanted > 0 for one in fares)
     return Standing(
         deleting=resource.deleting,
@@ -110,12 +129,17 @@ def standing_of(
         skip_drain=resource.skips_drain,
         ran=resource.ran or sink_there,
         was_suspended=resource.was_suspended,
-        ingest_gone=ingest_gone,
+        ingest_gone=is_gone(fares, INGEST),
         sink_gone=is_gone(fares, SINK),
         query_gone=is_gone(fares, QUERY),
         trino_gone=all(is_gone(fares, component) for component in TRINO_COMPONENTS),
-        children_gone=not children,
+        children_gone=not children and job is None,
         drained=drained,
+        removes=resource.deleting and resource.removes,
+        removing=has_begun(resource, children, job),
+        maintenance_gone=not maintains(children),
+        tables_removed=resource.says(TABLES) is True,
+        topics_removed=resource.says(TOPICS) is True,
     )
 
 
@@ -143,7 +167,7 @@ def reading(found: Effective, chosen: Engines) -> Effective:
 def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest]:
     """Return what is to be written now: nothing where the spec is wrong, no pods where they would not run."""
     found, answer, due = situation.effective, situation.answer, situation.due
-    if found is None or answer is None:
+    if found is None or answer is None or due.step in REMOVING:
         return []
     inputs = Inputs(found, config, situation.resource.uid, answer.secrets.versions, sinks_due(situation, found))
     made = [_planned(manifest, due) for manifest in render(inputs)]
@@ -155,6 +179,14 @@ def manifests_due(situation: Situation, config: OperatorConfig) -> list[Manifest
         there = {(place.kind, place.name) for place, _ in situation.children}
         made = [one for one in made if not _is_idle(one) or (one["kind"], one["metadata"]["name"]) in there]
     return made
+
+
+def removal_due(situation: Situation, config: OperatorConfig) -> list[Manifest]:
+    """Return the Job that drops tables, last, and what it needs; nothing where the spec is wrong, or before a look."""
+    found, answer = situation.effective, situation.answer
+    if situation.due.step is not Step.REMOVE_TABLES or found is None or answer is None:
+        return []
+    return render_removal(Inputs(found, config, situation.resource.uid, answer.secrets.versions))
 
 
 def sinks_due(situation: Situation, found: Effective) -> int | None:

@@ -81,6 +81,7 @@ class View:
         decided: What its controller decided last.
         engine: What the query service is to read with, as `spec.query.mode` says it; None where the spec is wrong.
         asks_for_trino: Whether it asks for a Trino that the operator runs.
+        removal: How far the removal of its tables and topics is; empty while there is none.
     """
 
     key: Key
@@ -101,6 +102,7 @@ class View:
     decided: Decided | None = None
     engine: str | None = None
     asks_for_trino: bool = False
+    removal: Sequence[Condition] = ()
 
     @property
     def decision(self) -> Decision | None:
@@ -152,9 +154,7 @@ def worth_writing(previous: Mapping[str, Any], new: Mapping[str, Any], since_s: 
         new: What would be written.
         since_s: Since the last write.
     """
-    if previous == new:
-        return False
-    return since_s >= LAG_EVERY_S or _steady(previous) != _steady(new)
+    return previous != new and (since_s >= LAG_EVERY_S or _steady(previous) != _steady(new))
 
 
 def _steady(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,6 +173,7 @@ def conditions(view: View) -> list[Condition]:
         *_trino_ready(view),
         _decision_ready(view),
         _owned(view.refusals),
+        *view.removal,
     ]
 
 

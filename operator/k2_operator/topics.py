@@ -1,14 +1,18 @@
-"""One look at Kafka for one pipeline: topics made or grown, ends, positions. Blocking: `observe` uses a thread."""
+"""One look at Kafka for one pipeline: topics made, grown or deleted, ends, positions.
+
+Blocking: `observe` uses a thread.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewPartitions
 
 from k2_core.commit_signal import CommitSignal
@@ -18,7 +22,7 @@ from k2_core.errors import KafkaUnavailableError, SetupError
 from k2_core.kafka import ADMIN_TIMEOUT_S, KafkaAdmin
 from k2_core.sink_report import SinkReport, newest
 from k2_core.spec import KafkaSpec
-from k2_core.types import Offset, Partition, TopicName
+from k2_core.types import Offset, Partition, TopicId, TopicName
 from k2_operator.signals import Log, Question
 
 LogPartition = tuple[TopicName, Partition]
@@ -35,17 +39,19 @@ class Look:
         partitions: Of each topic that exists; None without an answer.
         log: Where the trades' topics stand; None without an answer.
         kafka_problem: Why there was none.
-        topics_problem: Why a topic could not be made or grown.
+        topics_problem: Why a topic could not be made, grown or deleted.
+        ids: Of each topic that exists.
     """
 
     partitions: Mapping[TopicName, int] | None = None
     log: Log | None = None
     kafka_problem: str | None = None
     topics_problem: str | None = None
+    ids: Mapping[TopicName, TopicId] = field(default_factory=dict)
 
 
 class Topics(KafkaAdmin):
-    """Kafka's admin API with what only the operator does: it grows topics."""
+    """Kafka's admin API with what only the operator does: it grows and deletes topics."""
 
     def grow(self, topic: TopicName, partitions: int) -> None:
         """Give a topic so many partitions.
@@ -57,6 +63,22 @@ class Topics(KafkaAdmin):
         request = [NewPartitions(topic, partitions)]
         futures: Mapping[str, Any] = self._client.create_partitions(request, operation_timeout=ADMIN_TIMEOUT_S)
         self._result(futures[topic])
+
+    def remove(self, names: Collection[TopicName]) -> None:
+        """Delete topics; one that is gone already is no fault.
+
+        Raises:
+            SetupError: Kafka refused.
+            KafkaUnavailableError: There was no answer.
+        """
+        futures: Mapping[str, Any] = self._client.delete_topics(list(names), operation_timeout=ADMIN_TIMEOUT_S)
+        for name, future in futures.items():
+            try:
+                self._result(future)
+            except SetupError as error:
+                cause = error.__cause__
+                if not isinstance(cause, KafkaException) or cause.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise SetupError(f"topic {name}: {error}") from error
 
 
 def kafka_settings(kafka: KafkaSpec, values: Mapping[str, bytes], ca_file: Path | None) -> ServiceSettings:
@@ -83,11 +105,13 @@ def kafka_settings(kafka: KafkaSpec, values: Mapping[str, bytes], ca_file: Path 
 
 
 def look(topics: Topics, question: Question) -> Look:
-    """Make what may be made, then read where everything stands."""
+    """Make what may be made, or delete what is to go, then read where everything stands."""
     try:
-        partitions = _partitions(topics, question.topics)
+        if question.remove:
+            return _removed(topics, question)
+        partitions, ids = _described(topics, question.topics)
         if not _lacking(question, partitions):
-            return Look(partitions, _log(topics, question, partitions))
+            return Look(partitions, _log(topics, question, partitions), ids=ids)
         problem = _make(topics, question, partitions)
         return replace(_settled(topics, question), topics_problem=problem)
     except (KafkaUnavailableError, SetupError) as error:
@@ -99,16 +123,28 @@ def _settled(topics: Topics, question: Question) -> Look:
     deadline_s = time.monotonic() + SETTLE_S
     while True:
         try:
-            partitions = _partitions(topics, question.topics)
-            return Look(partitions, _log(topics, question, partitions))
+            partitions, ids = _described(topics, question.topics)
+            return Look(partitions, _log(topics, question, partitions), ids=ids)
         except KafkaUnavailableError:
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(RETRY_S)
 
 
-def _partitions(topics: Topics, names: Iterable[TopicName]) -> dict[TopicName, int]:
-    return {name: count for name, (_, count) in topics.describe_topics(names).items()}
+def _removed(topics: Topics, question: Question) -> Look:
+    """Delete topics and look which are left; of where their ends were there is nothing more to say."""
+    problem = None
+    try:
+        topics.remove(question.remove)
+    except SetupError as error:
+        problem = str(error)
+    partitions, ids = _described(topics, question.topics)
+    return Look(partitions, topics_problem=problem, ids=ids)
+
+
+def _described(topics: Topics, names: Iterable[TopicName]) -> tuple[dict[TopicName, int], dict[TopicName, TopicId]]:
+    found = topics.describe_topics(names)
+    return {name: count for name, (_, count) in found.items()}, {name: one for name, (one, _) in found.items()}
 
 
 def _lacking(question: Question, partitions: Mapping[TopicName, int]) -> bool:

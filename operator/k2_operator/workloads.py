@@ -97,10 +97,24 @@ def _is_of(pod: Mapping[str, Any], component: str, source: str | None) -> bool:
 
 def _trouble(name: str, ready: int, wanted: int, pods: Iterable[Mapping[str, Any]]) -> Trouble:
     """Return the worst of what the pods say, or that they are on their way."""
-    found = [trouble for pod in pods for trouble in _pod_troubles(pod)]
-    if found:
+    if found := troubles(pods):
         return found[0]
     return Trouble("Starting", f"{name}: found {ready} of {wanted} pods ready; wait, or look at its pods' events")
+
+
+def troubles(pods: Iterable[Mapping[str, Any]]) -> list[Trouble]:
+    """Return what pods say of what keeps them from running."""
+    return [trouble for pod in pods for trouble in _pod_troubles(pod)]
+
+
+def succeeded_message(pods: Iterable[Mapping[str, Any]]) -> str:
+    """Return the last line of a pod that has done its work, "" where none says any."""
+    for pod in pods:
+        for container in pod.get("status", {}).get("containerStatuses", ()):
+            ended = container.get("state", {}).get("terminated", {})
+            if ended.get("exitCode") == 0 and ended.get("message"):
+                return _short(ended["message"])
+    return ""
 
 
 def _pod_troubles(pod: Mapping[str, Any]) -> Iterable[Trouble]:

@@ -74,7 +74,7 @@ class Writer:
         place = place_of(kind, manifest)
         live = self._store.get(place) or await self._cluster.get(kind, place.namespace, place.name)
         if live is not None and owner_uid(live) != uid:
-            return _taken(place, live)
+            return taken(place, live)
         if live is not None and pipeline_of(live) is not None and not differences(manifest, live):
             return None
         if (scaler := self._second_hand(place, manifest)) is not None:
@@ -140,7 +140,8 @@ class Writer:
                 await self._cluster.delete(kind, place.namespace, place.name, live["metadata"]["uid"])
 
 
-def _taken(place: Place, live: Mapping[str, Any]) -> Refusal:
+def taken(place: Place, live: Mapping[str, Any]) -> Refusal:
+    """Return the refusal to touch what belongs to somebody else."""
     owners = live["metadata"].get("ownerReferences") or [{"kind": "nobody", "name": "in particular"}]
     whose = f"{owners[0]['kind']} {owners[0]['name']}"
     text = f"{place.kind} {place.name} is there already and belongs to {whose}: delete or rename it"

@@ -55,9 +55,14 @@ def last_word(service: str, error: K2Error) -> ExitStatus:
         logging.getLogger(service).critical("%s", error)
     else:  # the logging's own settings may be what is wrong
         sys.stderr.write(f"{text}\n")
+    say(text)
+    return exit_status(error)
+
+
+def say(text: str) -> None:
+    """Leave a line where Kubernetes looks for it, if a place is named."""
     if path := os.environ.get(MESSAGE_PATH):
         try:
             Path(path).write_bytes(text.encode()[:MAX_MESSAGE_BYTES])
         except OSError as fault:
             _log.warning("the termination message was not written", extra={"path": path, "error": str(fault)})
-    return exit_status(error)

@@ -54,6 +54,7 @@ _REFUSALS: Final = frozenset(
         KafkaError.SECURITY_DISABLED,
         KafkaError.TOPIC_ALREADY_EXISTS,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_DELETION_DISABLED,
         KafkaError.TOPIC_EXCEPTION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.UNSUPPORTED_VERSION,

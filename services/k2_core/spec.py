@@ -117,7 +117,7 @@ class PipelineSpec(Model):
     )
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
-        description="Whether topics and tables outlive the resource. Delete has no effect yet: they stay.",
+        description="Whether topics and tables outlive the resource; with Delete they go with it.",
     )
     kafka: KafkaSpec | None = Field(default=None, description="A Kafka that exists already; none: the chart's.")
     storage: StorageSpec | None = Field(
@@ -242,11 +242,11 @@ _SCHEDULE: Final = "spec.maintenance.schedule"
 _SNAPSHOTS: Final = "spec.maintenance.snapshotRetentionDays"
 """Of what Trino does for `k2 maintain`, too, and of what a sink does where rows are not kept for ever."""
 _INACTIVE: Final = (
-    "spec.deletionPolicy",
     "spec.redis",
 )
 _OPERATORS: Final = (
     "spec.suspend",
+    "spec.deletionPolicy",
     "spec.ingestion[].resources",
     "spec.sink.resources",
     "spec.query.replicas",

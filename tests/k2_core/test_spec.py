@@ -173,13 +173,13 @@ class TestInactive:
 
     def test_each_other_is_named_once(self) -> None:
         inactive = (
-            "spec.deletionPolicy",
             "spec.redis",
             "spec.maintenance.schedule",
         )
         assert inactive_settings(parse_pipeline(FULL)) == inactive
         of_the_operator = (
             "spec.suspend",
+            "spec.deletionPolicy",
             "spec.ingestion[].resources",
             "spec.sink.resources",
             "spec.query.replicas",

@@ -29,6 +29,10 @@ STANDINGS = st.builds(
     Standing,
     *(st.booleans() for _ in range(10)),
     st.sampled_from([True, False, None]),
+    *(st.booleans() for _ in range(5)),
+)
+REMOVING = replace(
+    DRAINED, deleting=True, suspend=False, sink_gone=True, query_gone=True, trino_gone=True, removes=True
 )
 
 
@@ -72,6 +76,42 @@ STANDINGS = st.builds(
             id="release",
         ),
         pytest.param(
+            replace(REMOVING, maintenance_gone=False),
+            Plan(Step.STOP_MAINTENANCE, ingest=False, sink=False, query=False),
+            id="maintenance",
+        ),
+        pytest.param(REMOVING, Plan(Step.REMOVE_TABLES, ingest=False, sink=False, query=False), id="tables"),
+        pytest.param(
+            replace(REMOVING, removing=True, tables_removed=True),
+            Plan(Step.REMOVE_TOPICS, ingest=False, sink=False, query=False),
+            id="topics",
+        ),
+        pytest.param(
+            replace(REMOVING, removing=True, tables_removed=True, topics_removed=True),
+            Plan(Step.REMOVE, ingest=False, sink=False, query=False),
+            id="all is gone",
+        ),
+        pytest.param(
+            replace(REMOVING, removing=True, removes=False),
+            Plan(Step.REMOVE, ingest=False, sink=False, query=False),
+            id="the policy was changed half way",
+        ),
+        pytest.param(
+            replace(REMOVING, deleting=False, suspend=True),
+            Plan(Step.SUSPENDED, ingest=False, sink=False, query=False),
+            id="suspend removes nothing",
+        ),
+        pytest.param(
+            replace(REMOVING, removing=True, drained=None),
+            Plan(Step.REMOVE_TABLES, ingest=False, sink=False, query=False),
+            id="what is half gone is not drained again",
+        ),
+        pytest.param(
+            replace(REMOVING, removing=True, sink_gone=False),
+            Plan(Step.STOP_QUERY, ingest=False, sink=False, query=False),
+            id="a sink that somebody started meanwhile",
+        ),
+        pytest.param(
             replace(INGEST_GONE, sink_gone=True),
             Plan(Step.DRAIN, ingest=False, sink=True, query=True),
             id="a sink that is gone too soon is needed again",
@@ -101,6 +141,9 @@ def test_nothing_stops_before_what_it_feeds_on_has_ended(standing: Standing) -> 
     assert due.ingest <= due.sink <= due.query <= due.trino
     stopping = standing.deleting or standing.suspend
     assert due.ingest is not stopping
+    if standing.removing and stopping:
+        assert not due.query
+        return
     if not due.sink:
         assert standing.ingest_gone
     if not due.query:
@@ -113,7 +156,9 @@ def test_nothing_stops_before_what_it_feeds_on_has_ended(standing: Standing) -> 
 @given(STANDINGS)
 def test_a_sink_that_ran_stops_only_when_all_is_in_the_table(standing: Standing) -> None:
     due = plan(standing)
-    excused = standing.skip_drain or not standing.ran or (standing.was_suspended and standing.sink_gone)
+    excused = (
+        standing.removing or standing.skip_drain or not standing.ran or (standing.was_suspended and standing.sink_gone)
+    )
     if not due.sink and not excused:
         assert standing.drained is True
 
@@ -125,16 +170,41 @@ def test_only_what_is_deleted_and_gone_is_released(standing: Standing) -> None:
         assert standing.children_gone
 
 
-@pytest.mark.parametrize(("deleting", "ran"), list(product([True, False], repeat=2)), ids=str)
-def test_every_stop_ends(deleting: bool, ran: bool) -> None:
+@given(STANDINGS)
+def test_nothing_is_removed_but_with_its_pipeline_and_tables_before_topics(standing: Standing) -> None:
+    step = plan(standing).step
+    if step in {Step.STOP_MAINTENANCE, Step.REMOVE_TABLES, Step.REMOVE_TOPICS}:
+        assert standing.deleting
+        assert standing.removes
+        assert standing.ingest_gone
+        assert standing.sink_gone
+        assert standing.query_gone
+        assert standing.trino_gone
+    if step is Step.REMOVE_TABLES:
+        assert standing.maintenance_gone
+    if step is Step.REMOVE_TOPICS:
+        assert standing.tables_removed
+    if step is Step.RELEASE and standing.removes:
+        assert standing.tables_removed
+        assert standing.topics_removed
+
+
+@pytest.mark.parametrize(("deleting", "ran", "removes"), list(product([True, False], repeat=3)), ids=str)
+def test_every_stop_ends(deleting: bool, ran: bool, removes: bool) -> None:
     """Each step's effect makes the next one due."""
-    standing = replace(RUNNING, deleting=deleting, suspend=not deleting, ran=ran)
+    standing = replace(
+        RUNNING, deleting=deleting, suspend=not deleting, ran=ran, removes=deleting and removes, maintenance_gone=False
+    )
     effects = [
         {"ingest_gone": True},
         {"drained": True},
         {"sink_gone": True},
         {"query_gone": True},
         {"trino_gone": True},
+        {"maintenance_gone": True},
+        {"removing": True},
+        {"tables_removed": True},
+        {"topics_removed": True},
         {"children_gone": True},
     ]
     steps = [plan(standing).step]

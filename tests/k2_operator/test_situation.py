@@ -113,9 +113,9 @@ class TestStanding:
     def test_a_sink_that_is_there_ran_whatever_the_status_says(self) -> None:
         children = [deployment("crypto-sink", 1, component="sink")]
         fares = workloads_of(None, children)
-        found = standing_of(resource("Pending"), children, fares, ingest_gone=True, drained=None)
+        found = standing_of(resource("Pending"), children, fares, drained=None)
         assert (found.ran, found.sink_gone, found.query_gone, found.children_gone) == (True, False, True, False)
-        assert not standing_of(resource("Pending"), [], [], ingest_gone=True, drained=None).ran
+        assert not standing_of(resource("Pending"), [], [], drained=None).ran
 
 
 class TestManifests:
@@ -273,7 +273,7 @@ def test_children_of_a_source_that_was_taken_out_are_no_longer_wanted() -> None:
 
 
 def test_the_plan_follows_from_the_standing() -> None:
-    found = standing_of(resource(suspend=True), [], workloads_of(None, []), ingest_gone=True, drained=None)
+    found = standing_of(resource(suspend=True), [], workloads_of(None, []), drained=None)
     assert plan(found).step is Step.DRAIN
 
 

@@ -27,6 +27,7 @@ from k2_core.spec import KafkaSpec, SecretKeyRef
 from k2_core.types import Offset, Partition, TopicName
 from k2_operator.signals import Question
 from k2_operator.topics import Topics, kafka_settings, look
+from support.kafka import TopicFactory
 from support.lacking import needed
 from support.secure_kafka import MECHANISM, SHIBBOLETH, USER, SecureKafka
 
@@ -135,17 +136,7 @@ def test_a_group_that_kafka_keeps_from_the_operator_leaves_the_rest_known(tmp_pa
     with needed("a Kafka with TLS and passwords"):
         broker.start()
     try:
-        topics = Topics(
-            ServiceSettings(
-                kafka_bootstrap_servers=broker.bootstrap_servers,
-                kafka_replication_factor=1,
-                kafka_security_protocol="SASL_SSL",
-                kafka_ca_file=broker.ca_file,
-                kafka_sasl_mechanism=MECHANISM,
-                kafka_sasl_username=USER,
-                kafka_sasl_password=SecretStr(SHIBBOLETH),
-            )
-        )
+        topics = Topics(secure_settings(broker))
         name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers)
         asked = Question("ns", spec, (name,), {name: 1}, "read", "committed", {}, engine_group="engine")
         look(topics, asked)
@@ -171,6 +162,61 @@ def test_a_group_that_kafka_keeps_from_the_operator_leaves_the_rest_known(tmp_pa
         assert (found.kafka_problem, log.unread, log.ends) == (None, 0, {(name, 0): 0})
     finally:
         broker.stop()
+
+
+def test_topics_that_are_to_go_are_deleted_and_a_second_time_is_no_fault(
+    question: Question, topic_factory: TopicFactory
+) -> None:
+    [name] = question.topics
+    kept = TopicName(topic_factory())
+    both = replace(question, topics={name: 2, kept: 1}, create=False)
+    look(client(question), question)
+    found = look(client(question), both)
+    assert found.partitions == {name: 2, kept: 1}
+    assert len(set(found.ids.values())) == 2
+    going = replace(both, remove=(name,))
+    deadline_s = time.monotonic() + 30
+    while (gone := look(client(question), going)).partitions != {kept: 1}:  # brokers hear of it a moment later
+        assert time.monotonic() < deadline_s
+    assert (gone.ids, gone.kafka_problem, gone.topics_problem) == ({kept: found.ids[kept]}, None, None)
+    assert look(client(question), going) == gone
+
+
+class Hoarder(SecureKafka):
+    """A Kafka that deletes no topics."""
+
+    def _properties(self) -> str:
+        return f"{super()._properties()}delete.topic.enable=false\n"
+
+
+def test_a_topic_that_may_not_be_deleted_is_told_and_stays(tmp_path: Path) -> None:
+    broker = Hoarder(tmp_path)
+    with needed("a Kafka with TLS and passwords"):
+        broker.start()
+    try:
+        topics = Topics(secure_settings(broker))
+        name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers)
+        asked = Question("ns", spec, (name,), {name: 1}, "read", "committed", {})
+        look(topics, asked)
+        found = look(topics, replace(asked, create=False, remove=(name,)))
+        assert found.topics_problem is not None
+        assert found.topics_problem.startswith("topic kept: Kafka refused: ")
+        assert "deletion" in found.topics_problem
+        assert (found.partitions, found.kafka_problem) == ({name: 1}, None)
+    finally:
+        broker.stop()
+
+
+def secure_settings(broker: SecureKafka) -> ServiceSettings:
+    return ServiceSettings(
+        kafka_bootstrap_servers=broker.bootstrap_servers,
+        kafka_replication_factor=1,
+        kafka_security_protocol="SASL_SSL",
+        kafka_ca_file=broker.ca_file,
+        kafka_sasl_mechanism=MECHANISM,
+        kafka_sasl_username=USER,
+        kafka_sasl_password=SecretStr(SHIBBOLETH),
+    )
 
 
 def test_a_small_topic_grows_only_where_that_is_asked_for(question: Question) -> None:

@@ -166,7 +166,7 @@ def config_hash(effective: Effective, component: Component, secret_versions: Map
             kept["s3"] = effective.storage.s3.model_dump(mode="json", by_alias=True)
     else:
         kept["storage"] = effective.storage.model_dump(mode="json", by_alias=True)
-        kept[component.name] = _without(spec[component.name])
+        kept[component.name] = _without(spec.get(component.name, {}))
     if component.name == SINK:
         kept["priorities"] = _priorities(effective)
         kept["degradation"] = {name: spec["degradation"][name] for name in _SINKS_DEGRADATION}

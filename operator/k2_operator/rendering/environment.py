@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from k2_core.spec import SecretKeyRef
 from k2_core.spec_external import TrinoSpec
-from k2_operator.names import MAINTENANCE, METRICS_PORT, QUERY, QUERY_PORT
+from k2_operator.names import MAINTENANCE, METRICS_PORT, QUERY, QUERY_PORT, REMOVAL
 from k2_operator.pipeline import Effective, TrinoRun
 
 PIPELINE_PATH: Final = "/etc/k2/pipeline.yaml"
@@ -92,6 +92,11 @@ def maintenance_environment(effective: Effective, uid: str) -> list[Variable]:
     return _variables(_service(uid) | _storage(effective) | _trino(trino), secrets)
 
 
+def removal_environment(effective: Effective, uid: str) -> list[Variable]:
+    """Return the variables of the removal of tables: those of storage alone."""
+    return _variables(_service(uid) | _storage(effective), dict(_storage_secrets(effective)))
+
+
 def _service(uid: str) -> dict[str, str]:
     return {
         "K2_PIPELINE_FILE": PIPELINE_PATH,
@@ -122,7 +127,7 @@ def authorities(effective: Effective, component: str) -> dict[str, tuple[str, Se
     """Return the CAs that a component's pods mount: by volume the folder, and where the certificates are."""
     found: dict[str, tuple[str, SecretKeyRef]] = {}
     tls, trino = effective.kafka.tls, effective.engine
-    if component != MAINTENANCE and tls is not None and tls.enabled and tls.ca_secret is not None:
+    if component not in {MAINTENANCE, REMOVAL} and tls is not None and tls.enabled and tls.ca_secret is not None:
         found[KAFKA_CA] = (CA_FOLDER, tls.ca_secret)
     if component in {QUERY, MAINTENANCE} and trino is not None and trino.ca_secret is not None:
         found[TRINO_CA] = (TRINO_CA_FOLDER, trino.ca_secret)

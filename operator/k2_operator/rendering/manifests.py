@@ -16,6 +16,7 @@ from k2_operator.rendering.maintenance import maintenance_jobs
 from k2_operator.rendering.network import network_policies
 from k2_operator.rendering.objects import config_map, disruption_budgets, query_service, service_accounts
 from k2_operator.rendering.pods import Manifest
+from k2_operator.rendering.removal import removal_children
 from k2_operator.rendering.trino import trino_children
 
 
@@ -35,6 +36,11 @@ def render(inputs: Inputs) -> list[Manifest]:
     order = {kind.name: place for place, kind in enumerate(CHILD_KINDS)}
     children.sort(key=lambda child: order[child["kind"]])
     return [_signed(_owned(child, effective, inputs.uid)) for child in children]
+
+
+def render_removal(inputs: Inputs) -> list[Manifest]:
+    """Return the Job that drops the pipeline's tables, last, and what it needs before it."""
+    return [_signed(_owned(child, inputs.effective, inputs.uid)) for child in removal_children(inputs)]
 
 
 def with_replicas(child: Manifest, replicas: int) -> Manifest:

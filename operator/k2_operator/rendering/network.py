@@ -17,6 +17,7 @@ from k2_operator.names import (
     NETWORK_POLICY,
     QUERY,
     QUERY_PORT,
+    REMOVAL,
     SINK,
     labels,
     selector,
@@ -37,6 +38,11 @@ def network_policies(effective: Effective) -> list[Manifest]:
     if effective.maintenance_schedule is not None:
         found.append(_policy(effective, effective.names.maintenance, MAINTENANCE, None))
     return found
+
+
+def removal_policy(effective: Effective) -> Manifest:
+    """Return that of the removal of tables."""
+    return _policy(effective, effective.names.removal, REMOVAL, None)
 
 
 def _policy(effective: Effective, name: str, component: str, source: str | None) -> Manifest:
@@ -63,7 +69,7 @@ def dns_egress() -> Manifest:
 
 
 def _answers_on(component: str) -> list[int]:
-    return {QUERY: [QUERY_PORT], MAINTENANCE: []}.get(component, [METRICS_PORT])
+    return {QUERY: [QUERY_PORT], MAINTENANCE: [], REMOVAL: []}.get(component, [METRICS_PORT])
 
 
 def tcp(port: int) -> Manifest:
@@ -73,11 +79,11 @@ def tcp(port: int) -> Manifest:
 
 def egress_ports(effective: Effective, component: str, source: str | None) -> set[int]:
     """Return the TCP ports that a component has to reach."""
-    ports = set() if component == MAINTENANCE else _kafka_ports(effective)
+    ports = set() if component in {MAINTENANCE, REMOVAL} else _kafka_ports(effective)
     if component == INGEST and source is not None:
         one = effective.source(source)
         ports |= _object_ports(effective) if one.reads_files else _ports([one.stream_url, one.rest_server])
-    if component in {SINK, QUERY, MAINTENANCE}:
+    if component in {SINK, QUERY, MAINTENANCE, REMOVAL}:
         ports |= storage_ports(effective)
     if component in {QUERY, MAINTENANCE} and (trino := effective.engine) is not None:
         ports |= _ports([trino.url])

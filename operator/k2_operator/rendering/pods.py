@@ -1,6 +1,6 @@
 """A pod template that Pod Security `restricted` admits: one container, no rights, no writable root, probes, limits.
 
-Called by `deployments` and `maintenance`. Pure.
+Called by `deployments`, `maintenance` and `removal`. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Component:
     """What differs between the components' pods.
 
     Args:
-        name: `ingest`, `sink`, `query` or `maintenance`.
+        name: `ingest`, `sink`, `query`, `maintenance` or `removal`.
         source: Of an ingest, else None.
         image: With its tag.
         port: Where it answers probes, and the port's name; None for what runs to its end and answers nobody.
