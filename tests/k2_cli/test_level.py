@@ -74,7 +74,7 @@ class TestLevel:
         decide(work, Stall(45.0, 1_234_567, ("pod/1/ab",)))
         text = " ".join(work.command("level").out.split())
         assert "stalled: for 45 s no sink has read any of 1,234,567 unread records or said anything" in text
-        assert "the last to speak was pod/1/ab. See its log; if it still runs, end it" in text
+        assert "the last to speak was pod/1/ab. See its log; if nothing goes on there, end its process" in text
         assert work.command("level", "--json").document["decision"]["stalled"]["sinks"] == ["pod/1/ab"]
 
     def test_an_override_reaches_services_and_is_kept_with_its_reason(self, work: Recovered) -> None:

@@ -43,7 +43,9 @@ class Stall:
     def way_out(self) -> str:
         """Who hangs and what to do, in words that stay the same while it lasts."""
         last = f"the last to speak was {', '.join(self.sinks)}" if self.sinks else "no sink has ever spoken"
-        return f"{last}. See its log; if it still runs, end it: it is started again, and nothing is lost"
+        return (
+            f"{last}. See its log; if nothing goes on there, end its process: it is started again, and nothing is lost"
+        )
 
 
 class StallWatch:

@@ -46,7 +46,7 @@ def test_it_is_one_after_half_a_minute_and_says_who_spoke_last() -> None:
     assert watched(*looks, look(90, end=1_234)) == Stall(89.0, 1_194, ("pod-1/1/ab",))
     assert str(watched(*looks)) == (
         "for 30 s no sink has read any of 60 unread records or said anything; the last to speak was pod-1/1/ab. "
-        "See its log; if it still runs, end it: it is started again, and nothing is lost"
+        "See its log; if nothing goes on there, end its process: it is started again, and nothing is lost"
     )
 
 
