@@ -12,6 +12,7 @@ from typing import Any, Final
 from k2_core.control import Override
 from k2_core.controller.loop import Tick
 from k2_core.controller.shown import document
+from k2_core.controller.stall import Stall
 from k2_core.policy.decision import Decision
 from k2_core.policy.reasons import Reason
 from k2_core.types import Level
@@ -40,6 +41,7 @@ class Decided:
         problem: What Kafka refused; None if nothing.
         seen: Whether Kafka answered at the last turn: else figures are those of a turn before.
         lacking: Whether figures have been missing for so long that it is a fault.
+        stall: Sinks that hang.
     """
 
     decision: Decision | None = None
@@ -50,6 +52,7 @@ class Decided:
     problem: str | None = None
     seen: bool = False
     lacking: bool = False
+    stall: Stall | None = None
 
     @property
     def level(self) -> Level | None:
@@ -89,6 +92,7 @@ def taken(last: Decided, tick: Tick, *, told: bool) -> Decided:
         sinks_from=last.sinks_from if same_sinks else new,
         told=told,
         seen=tick.look is not None,
+        stall=tick.stall,
     )
 
 
@@ -99,7 +103,7 @@ def news(last: Decided, new: Decided) -> bool:
 
 def _essence(decided: Decided) -> tuple[object, ...]:
     decision = decided.decision
-    fixed = (decided.override, decided.problem, decided.lacking, decided.released)
+    fixed = (decided.override, decided.problem, decided.lacking, decided.released, decided.stall is not None)
     if decision is None:
         return fixed
     level = decision.level
@@ -187,6 +191,9 @@ def verdict(decided: Decided) -> tuple[bool, str, str] | None:
             "RetentionAtRisk",
             f"{text} the table: raise retention.ms or retention.bytes, then see why the sinks are behind",
         )
+    if decided.stall is not None:
+        text = f"no sink reads what there is or says anything; {decided.stall.way_out}"
+        return False, "SinksStalled", f"{text}. Levels go by Kafka's figures, and sinks stay as many"
     if decided.lacking:
         what = "everything" if decision is None else ", ".join(decision.missing) or "everything"
         text = f"not known for a while: {what}; see KafkaReady and SinkReady, or the operator's log"

@@ -143,5 +143,7 @@ def _why(decision: Mapping[str, Any]) -> Iterator[str]:
         yield f"{part}: {found['applied']}, recommended {found['recommended']}, {found['why']}{held}"
     seen = ", ".join(f"{name} {output.shown(value)}" for name, value in sorted(decision["seen"].items()))
     yield f"from {seen or 'no figures'}"
+    if stalled := decision.get("stalled"):  # a controller of before does not say
+        yield f"stalled: {stalled['text']}"
     if decision["missing"]:
         yield f"not known, which holds what needs it: {', '.join(decision['missing'])}"

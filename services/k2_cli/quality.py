@@ -23,7 +23,7 @@ def quality(
     *,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show what stands out in the committed trades: wrong clocks, off-market prints, symbols that are in no list."""
+    """Show what stands out in the committed trades: wrong clocks, prints off market, tick or lot, unlisted symbols."""
     from k2_cli.findings import read_findings  # noqa: PLC0415  # imports table formats, which take seconds
 
     read = read_findings(StateFolder(directory), symbol)

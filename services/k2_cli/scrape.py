@@ -75,6 +75,13 @@ class Scraper:
             return f"no answer ({type(error).__name__})"
         return None if answer.is_success else answer.text.strip()[:300]
 
+    def live(self, base_url: str) -> bool | None:
+        """Return whether a service makes progress; False if only a restart helps, None if it does not answer."""
+        try:
+            return self._client.get(f"{base_url}/livez").is_success
+        except httpx.HTTPError:
+            return None
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()

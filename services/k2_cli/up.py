@@ -20,6 +20,7 @@ from k2_cli import output, pipelines, settling, source
 from k2_cli.continuation import next_ids
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
+from k2_cli.hangs import Hangs
 from k2_cli.interrupts import Interrupts
 from k2_cli.launch import CONTROLLER, STAGE_INGEST, Exchange, LocalStack, needs_exchange
 from k2_cli.live import LiveFigures, sinks_wanted
@@ -196,6 +197,7 @@ class Session:
         # Nobody is told the API's address in a replay, so it must not fail because the usual port is taken.
         port = 0 if options.once and options.port is None else options.port
         self.stack = LocalStack(pipeline, folder, self.supervisor, port, output.say)
+        self._hangs = Hangs(self.supervisor, self.stack.metrics_urls, output.say)
         self.choice = source.Choice(source.Kind.LIVE, "")
 
     def run(self, captured: Captured | None) -> ExitCode:
@@ -342,6 +344,7 @@ class Session:
             reason = self._budget.exceeded(disk.used_bytes(self._folder.root), disk.free_bytes(self._folder.root))
             if reason is not None:
                 raise SetupError(f"disk: {reason}; stopped cleanly, everything received is kept")
+        self._hangs.check()
         return self.supervisor.check()
 
     def _announce(self) -> None:
@@ -373,6 +376,7 @@ class Session:
         except KeyboardInterrupt:
             self.supervisor.kill()
             raise
+        self._hangs.close()
         bad = {name: status for name, status in statuses.items() if name not in _ANY_END and status not in _WELL}
         for name, status in bad.items():
             output.say(f"{name} ended with {status} instead of 0; {_KEPT}")

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 
 from k2_core.errors import StateError
+from k2_core.multiples import off_step
 from k2_core.records import OFF_MARKET_KEY, UTC_MICROSECONDS, iceberg_schema
+from k2_core.reference import References, lots, ticks
 
 CLOCK_TOLERANCE_US: Final = 1_000
 """Venues tell time in milliseconds: that much earlier a trade may seem to have been received."""
@@ -33,6 +35,10 @@ class Check(StrEnum):
     """Received before it was traded: a clock is wrong, the receiver's or the venue's."""
     OFF_MARKET = "off_market"
     """Reported to the venue and not traded in its order book: not for a chart."""
+    OFF_LOT = "off_lot"
+    """Of a quantity that is no multiple of the symbol's step size."""
+    OFF_TICK = "off_tick"
+    """At a price that is no multiple of the symbol's tick size."""
     UNLISTED_SYMBOL = "unlisted_symbol"
     """Of a symbol that the pipeline does not name, as after it was taken out of the list."""
 
@@ -41,10 +47,13 @@ COLUMNS: Final = (
     *("message_id", "symbol", "exchange", "market", "exchange_timestamp", "receive_timestamp", "event_time"),
     "vendor_data",
 )
-"""Of trades, those that checks look at."""
+"""Of trades, those that every check looks at; see `columns`."""
 
 _FINDINGS: Final[tuple[tuple[pa.Field, str], ...]] = (
-    (pa.field("finding", pa.string(), nullable=False), "clock_offset, off_market or unlisted_symbol"),
+    (
+        pa.field("finding", pa.string(), nullable=False),
+        "clock_offset, off_lot, off_market, off_tick or unlisted_symbol",
+    ),
     (pa.field("exchange", pa.string(), nullable=False), "Of the trades"),
     (pa.field("market", pa.string(), nullable=False), "Of the trades"),
     (pa.field("symbol", pa.string(), nullable=False), "Of the trades"),
@@ -120,12 +129,20 @@ class Checked:
         return checked if checked.table == table else cls(table)
 
 
-def findings(trades: pa.Table, listed: Collection[str], sequence_numbers: tuple[int, int]) -> pa.Table:
+def columns(known: References) -> list[str]:
+    """Return the columns of trades that checks look at: without reference data no more than `COLUMNS`."""
+    return [*COLUMNS, *(["price"] if ticks(known) else []), *(["quantity"] if lots(known) else [])]
+
+
+def findings(
+    trades: pa.Table, listed: Collection[str], known: References, sequence_numbers: tuple[int, int]
+) -> pa.Table:
     """Return what stands out, a row for each symbol and finding, in that order.
 
     Args:
-        trades: With `COLUMNS`.
+        trades: With `columns(known)`.
         listed: The symbols that the pipeline names.
+        known: What it says of them.
         sequence_numbers: Of what the trades are from, inclusive.
 
     Returns:
@@ -141,6 +158,10 @@ def findings(trades: pa.Table, listed: Collection[str], sequence_numbers: tuple[
             pc.is_in(trades.column("symbol"), value_set=pa.array(sorted(listed), pa.string()))
         ),
     }
+    if sizes := ticks(known):
+        flags[Check.OFF_TICK] = off_step(trades, "price", sizes)
+    if sizes := lots(known):
+        flags[Check.OFF_LOT] = off_step(trades, "quantity", sizes)
     rows = trades.select(["exchange", "market", "symbol", "event_time", "message_id"]).append_column("delay", delay)
     found = pa.concat_tables(_summed(check, rows.filter(flag), sequence_numbers) for check, flag in flags.items())
     return found.sort_by([(name, "ascending") for name in ("symbol", "exchange", "market", "finding")])

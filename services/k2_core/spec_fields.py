@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -93,6 +101,21 @@ def _quoted(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else value
 
 
+def _as_text(value: object) -> object:
+    """Say what to do where YAML read a number: 0.1 as a float is not 0.1, and the API server takes text only."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise PydanticCustomError("decimal", "the same in quotes: exact numbers are text")
+    return value
+
+
+def _above_zero(value: str) -> str:
+    if not any(digit in value for digit in "123456789"):
+        raise PydanticCustomError("above_zero", "more than 0")
+    return value
+
+
+_ABOVE_ZERO: Final = rules(rule("self.matches('[1-9]')", "expected more than 0"))
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", max_length=63)]
 """A DNS label, as Kubernetes wants for names."""
 SecretName = Annotated[
@@ -130,6 +153,20 @@ Quantity = Annotated[
     ),
 ]
 """A Kubernetes quantity; whole numbers may stand without quotes."""
+PriceStep = Annotated[
+    str,
+    Field(pattern=r"^(0|[1-9][0-9]{0,9})(\.[0-9]{1,8})?$", max_length=19, json_schema_extra=_ABOVE_ZERO),
+    BeforeValidator(_as_text),
+    AfterValidator(_above_zero),
+]
+"""A decimal number above zero that a price can be, DECIMAL(18,8)."""
+QuantityStep = Annotated[
+    str,
+    Field(pattern=r"^(0|[1-9][0-9]{0,19})(\.[0-9]{1,8})?$", max_length=29, json_schema_extra=_ABOVE_ZERO),
+    BeforeValidator(_as_text),
+    AfterValidator(_above_zero),
+]
+"""The same of a quantity, DECIMAL(28,8)."""
 
 
 class SecretKeyRef(Model):

@@ -15,6 +15,8 @@ from k2_core.spec_fields import (
     HttpUrl,
     Model,
     Name,
+    PriceStep,
+    QuantityStep,
     ResourcesSpec,
     SymbolName,
     WebSocketUrl,
@@ -44,10 +46,20 @@ _EXPECTED_OF_FILES: Final = "nothing: venue asx is read from files"
 
 
 class SymbolSpec(Model):
-    """A symbol to ingest, and how soon it may be deferred under load."""
+    """A symbol to ingest, how soon it may be deferred under load, and what is known of it."""
 
     name: SymbolName = Field(description="As the exchange writes it, in upper case.")
     priority: Priority = Field(default="normal", description="What may be deferred first under load: low, then normal.")
+    tick_size: PriceStep | None = Field(
+        default=None,
+        description="What each price is a multiple of, a decimal number in quotes; others are found as off_tick. "
+        "None: not checked.",
+    )
+    step_size: QuantityStep | None = Field(
+        default=None,
+        description="What each quantity is a multiple of, a decimal number in quotes; others are found as off_lot. "
+        "None: not checked.",
+    )
 
 
 class FileSpec(Model):

@@ -93,7 +93,7 @@ def _add_trades(app: FastAPI, runtime: Runtime, runner: Runner) -> None:
 
     @app.get("/v1/symbols", dependencies=_only())
     async def symbols(request: Request) -> Response:
-        """The symbols that table or log hold, with their first and last event time."""
+        """The symbols that table or log hold, with their first and last event time and what is known of them."""
         return await _run(request, runner, service.symbols)
 
     @app.get("/v1/summary/{symbol}", dependencies=_only(*SummaryQuery.model_fields))

@@ -19,6 +19,7 @@ from k2_core.health import LIVE_WITHIN_S, Check
 from k2_core.kafka import KafkaAdmin
 from k2_core.metrics import new_registry
 from k2_core.records import TRADES
+from k2_core.reference import references
 from k2_core.schemas import schema_source
 from k2_core.spec import Pipeline
 from k2_core.tables import open_catalog
@@ -77,7 +78,14 @@ class Runtime:
         commit_lag = timedelta(seconds=spec.query.commit_lag_seconds)
         self.control = ControlFollower(settings, pipeline.control_name)
         self.service = QueryService(
-            self.engine, hybrid, self.lake, self.store, self.metrics, commit_lag, level=self.control.level
+            self.engine,
+            hybrid,
+            self.lake,
+            self.store,
+            self.metrics,
+            commit_lag,
+            level=self.control.level,
+            known=references(spec),
         )
         self.checks: dict[str, Check] = {
             "kafka": self._check_kafka,

@@ -6,7 +6,7 @@ Called by `k2_query.app` in worker threads. It knows no HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any, Final
@@ -16,8 +16,9 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2_core.errors import StateError
 from k2_core.records import TRADES
+from k2_core.reference import Listing, References, Steps
 from k2_core.state import STATE_KEY, CommitState
-from k2_core.types import Level
+from k2_core.types import Level, Symbol
 from k2_query import boundary
 from k2_query.boundary import Missing
 from k2_query.budget import Budget
@@ -82,6 +83,7 @@ class QueryService:
         commit_lag: Uncommitted records older than this make a warning.
         now: UTC.
         level: The level of degradation.
+        known: What the pipeline says of its symbols.
     """
 
     engine: Engine
@@ -92,6 +94,7 @@ class QueryService:
     commit_lag: timedelta
     now: Callable[[], datetime] = utc_now
     level: Callable[[], Level] = lambda: Level.NORMAL
+    known: References = field(default_factory=dict)
 
     def trades(self, query: TradesQuery, budget: Budget) -> Answer:
         """Answer `/v1/trades`."""
@@ -116,7 +119,7 @@ class QueryService:
         """Answer `/v1/symbols`."""
         reading = self._read(_ANY, budget)
         spans = [*self.engine.symbols(reading.lake, budget), *_spans(reading.tail), *_spans(reading.ledger)]
-        return Answer(_merged(spans), reading.lake, {}, reading.missing, reading.warnings)
+        return Answer(_merged(spans, self.known), reading.lake, {}, reading.missing, reading.warnings)
 
     def snapshots(self, limit: int, budget: Budget) -> Answer:
         """Answer `/v1/snapshots`, newest first."""
@@ -265,7 +268,7 @@ def _spans(rows: pa.Table) -> list[SymbolSpan]:
     ]
 
 
-def _merged(spans: list[SymbolSpan]) -> list[dict[str, Any]]:
+def _merged(spans: list[SymbolSpan], known: References) -> list[dict[str, Any]]:
     merged: dict[tuple[str, str, str, str], tuple[int, int]] = {}
     for span in spans:
         key = (span.symbol, span.exchange, span.market, span.asset_class)
@@ -279,9 +282,15 @@ def _merged(spans: list[SymbolSpan]) -> list[dict[str, Any]]:
             "asset_class": asset_class,
             "first_event_time": iso_us(first),
             "last_event_time": iso_us(last),
+            **_steps(known.get(Listing(exchange, market, Symbol(symbol)), Steps())),
         }
         for (symbol, exchange, market, asset_class), (first, last) in sorted(merged.items())
     ]
+
+
+def _steps(steps: Steps) -> dict[str, str | None]:
+    sizes = {"tick_size": steps.tick_size, "step_size": steps.step_size}
+    return {name: None if size is None else f"{size:f}" for name, size in sizes.items()}
 
 
 def _snapshot(snapshot: Snapshot) -> dict[str, Any]:

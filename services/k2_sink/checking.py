@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2_core.quality import CHECKED_KEY, COLUMNS, QUALITY, Checked, findings
+from k2_core.quality import CHECKED_KEY, QUALITY, Checked, columns, findings
+from k2_core.reference import References
 from k2_core.rewritten import is_rewritten
 from k2_core.storage import storage_fault
 from k2_core.tables import answering
@@ -45,22 +46,35 @@ class Pending:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a pipeline says of its symbols.
+
+    Args:
+        listed: Those that it names.
+        known: The reference data of some of them.
+    """
+
+    listed: Collection[str]
+    known: References
+
+
 class Checking:
     """Looks at what was committed, again and again.
 
     Args:
         tables: Where.
-        listed: The symbols that the pipeline names.
+        expected: What trades are held to.
         metrics: Of the sink.
         turns: How often: each time is a commit, for a file of a few rows.
         rows: To look at in one turn, more only if a single commit has more.
     """
 
     def __init__(
-        self, tables: Tables, listed: Collection[str], metrics: SinkMetrics, turns: Turns, rows: int = LOOK_ROWS
+        self, tables: Tables, expected: Expected, metrics: SinkMetrics, turns: Turns, rows: int = LOOK_ROWS
     ) -> None:
         self._tables = tables
-        self._listed = listed
+        self._expected = expected
         self._metrics = metrics
         self._turns = turns
         self._rows = rows
@@ -99,8 +113,10 @@ class Checking:
         self, trades: Table, files: Sequence[tuple[int, DataFile]], numbers: tuple[int, int]
     ) -> tuple[pa.Table, int]:
         with self._metrics.stage("check"):
-            rows = pa.concat_tables([_read(trades, file) for _, file in files])
-            return findings(rows, self._listed, numbers), rows.num_rows
+            listed, known = self._expected.listed, self._expected.known
+            wanted = columns(known)
+            rows = pa.concat_tables([_read(trades, file, wanted) for _, file in files])
+            return findings(rows, listed, known, numbers), rows.num_rows
 
 
 def pending(trades: Table, checked: int, max_rows: int) -> Pending:
@@ -131,9 +147,9 @@ def pending(trades: Table, checked: int, max_rows: int) -> Pending:
     return Pending(files[:taken], more=taken < len(files))
 
 
-def _read(trades: Table, file: DataFile) -> pa.Table:
+def _read(trades: Table, file: DataFile, wanted: list[str]) -> pa.Table:
     try:
         with trades.io.new_input(file.file_path).open() as source:
-            return pq.read_table(source, columns=list(COLUMNS)).replace_schema_metadata(None)
+            return pq.read_table(source, columns=wanted).replace_schema_metadata(None)
     except OSError as error:
         raise storage_fault(error, file.file_path, trades.io.properties) from error

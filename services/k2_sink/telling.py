@@ -5,6 +5,8 @@ Keeps the counts since the process began. Called by the sink's loop.
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 import uuid
 from collections import deque
@@ -26,7 +28,8 @@ LEAST_STAND_S: Final = 0.1
 
 
 def _name() -> str:
-    return uuid.uuid4().hex[:12]
+    """Return a name by which a person finds the process; another one, of the same pod too, is another sink."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 def _utc_now() -> datetime:

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from k2_core.errors import RetryableError, SetupError, StateError
 from k2_core.raw_files import RawFiles
+from k2_core.reference import references
 from k2_core.types import Level
 from k2_sink.aging import Aging
-from k2_sink.checking import Checking
+from k2_sink.checking import Checking, Expected
 from k2_sink.clearing import Clearing
 from k2_sink.ledger_history import LedgerHistory
 from k2_sink.letters import Asked, Letters
@@ -90,6 +91,7 @@ def open_upkeep(parts: Parts, files: RawFiles, clock: Callable[[], float], utc_s
     writer, spec = parts.writer, parts.pipeline.spec
     tables = Tables(writer.catalog, spec.namespace, writer.owner.pipeline_uid)
     listed = {symbol.name for source in spec.ingestion for symbol in source.classed_symbols}
+    expected = Expected(listed, references(spec))
     every_s = parts.settings.sink_project_every_s
     asked = Asked(parts.admin, parts.pipeline.trades_topics(), parts.pipeline.sink_group)
     keep_days = spec.storage.retention_days if spec.storage is not None else None
@@ -101,7 +103,7 @@ def open_upkeep(parts: Parts, files: RawFiles, clock: Callable[[], float], utc_s
             clearing = Clearing(writer, snapshots_days, parts.metrics, Turns(age_every_s, clock), utc_s)
     return Upkeep(
         RawSweep(writer, files, parts.metrics, clock, utc_s),
-        Checking(tables, listed, parts.metrics, Turns(parts.settings.sink_check_every_s, clock)),
+        Checking(tables, expected, parts.metrics, Turns(parts.settings.sink_check_every_s, clock)),
         LedgerHistory(tables, parts.metrics, Turns(every_s, clock)),
         Letters(tables, asked, parts.metrics, Turns(every_s, clock)),
         aging,

@@ -17,6 +17,7 @@ from support.crd_api import SMALLEST, Document, PipelineApi
 
 SPEC: Final[Document] = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 SECRET: Final = SPEC["properties"]["query"]["properties"]["apiKeySecret"]
+ABOVE_ZERO: Final = {"rule": "self.matches('[1-9]')", "message": "expected more than 0"}
 LONGEST_LIST: Final = 3
 LEVELS: Final[Document] = SPEC["properties"]["degradation"]["properties"]["levels"]["default"]
 SCALING: Final = {"minReplicas": 1, "maxReplicas": 50, "targetUtilization": 0.7, "maxUtilization": 0.85}
@@ -62,7 +63,8 @@ def scalars(schema: Document) -> st.SearchStrategy[Any]:
             return st.booleans()
         case "string":
             texts = st.from_regex(schema["pattern"], fullmatch=True)
-            return texts.filter(lambda text: len(text) <= schema["maxLength"])
+            decimal = ABOVE_ZERO in schema.get("x-kubernetes-validations", ())
+            return texts.filter(lambda text: len(text) <= schema["maxLength"] and (not decimal or text.strip("0.")))
         case number:
             if number == "integer":
                 return st.integers(schema["minimum"], schema["maximum"])

@@ -12,6 +12,7 @@ from k2_core.config import ServiceSettings
 from k2_core.control import Command
 from k2_core.control_topic import ControlFollower, ControlWriter
 from k2_core.controller.shown import document
+from k2_core.controller.stall import Stall
 from k2_core.errors import SpecError
 from k2_core.policy.decision import PolicyState, step
 from k2_core.policy.memory import to_dict
@@ -39,14 +40,14 @@ def site(work: Recovered) -> tuple[Pipeline, ServiceSettings]:
     return kafka_site(work.folder, work.folder / "pipeline.yaml")
 
 
-def decide(work: Recovered) -> None:
+def decide(work: Recovered, stall: Stall | None = None) -> None:
     """Write what a controller writes."""
     pipeline, settings = site(work)
     writer = ControlWriter(settings, pipeline.control_name)
     state, decision = step(CONFIG, PolicyState(), LOOK, 1_000.0)
     level = decision.level
     writer.command(Command(level.applied, level.why, datetime.now(UTC)))
-    writer.memory({"policy": to_dict(state), "decision": document(decision)})
+    writer.memory({"policy": to_dict(state), "decision": document(decision, stall)})
 
 
 @pytest.mark.kafka
@@ -63,10 +64,18 @@ class TestLevel:
         assert "level: 3, recommended 3, FirstCrossing" in text
         assert "unread_records 1,234,567" in text
         assert "not known, which holds what needs it: deferred_records, replicas" in text
+        assert "stalled" not in text
         found = work.command("level", "--json").document
         assert (found["level"], found["name"], found["override"]) == (3, "AGGRESSIVE", None)
         assert found["command"]["why"] == "FirstCrossing"
         assert found["decision"]["seen"]["oldest_unread_age_s"] == 12.5
+
+    def test_a_sink_that_hangs_is_named_with_what_to_do(self, work: Recovered) -> None:
+        decide(work, Stall(45.0, 1_234_567, ("pod/1/ab",)))
+        text = " ".join(work.command("level").out.split())
+        assert "stalled: for 45 s no sink has read any of 1,234,567 unread records or said anything" in text
+        assert "the last to speak was pod/1/ab. See its log; if nothing goes on there, end its process" in text
+        assert work.command("level", "--json").document["decision"]["stalled"]["sinks"] == ["pod/1/ab"]
 
     def test_an_override_reaches_services_and_is_kept_with_its_reason(self, work: Recovered) -> None:
         decide(work)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from k2_core.quality import CHECKED_KEY, QUALITY
 from k2_core.tables import ensure_table
 from k2_core.types import Level
-from k2_sink.checking import Checking
+from k2_sink.checking import Checking, Expected
 from k2_sink.metrics import SinkMetrics
 from k2_sink.projection import Tables, Turns
 from support.cli import Lake, k2
@@ -20,7 +20,7 @@ def check(lake: Lake, *listed: str) -> None:
     """Look through all that was committed."""
     now = [0.0]
     tables = Tables(lake.writer.catalog, "market", lake.pipeline.uid)
-    checking = Checking(tables, listed, SinkMetrics(CollectorRegistry()), Turns(1, lambda: now[0]))
+    checking = Checking(tables, Expected(listed, {}), SinkMetrics(CollectorRegistry()), Turns(1, lambda: now[0]))
     now[0] = 1
     checking.step(Level.NORMAL)
 

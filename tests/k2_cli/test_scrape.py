@@ -39,6 +39,22 @@ def test_a_series_that_is_not_there_is_unknown_and_not_0() -> None:
     assert sample().buckets("k2_nothing") == []
 
 
+@pytest.mark.parametrize(("problem", "expected"), [(None, True), ("found no progress", False)])
+def test_whether_a_service_makes_progress(problem: str | None, expected: bool) -> None:
+    with HealthServer("127.0.0.1", 0, registry(), {}, live={"loop": lambda: problem}) as server:
+        scraper = Scraper()
+        assert scraper.live(f"http://127.0.0.1:{server.port}") is expected
+        scraper.close()
+
+
+def test_who_does_not_answer_is_not_known_to_make_progress() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        scraper = Scraper()
+        assert scraper.live(f"http://127.0.0.1:{silent.getsockname()[1]}") is None
+        scraper.close()
+
+
 def test_buckets_are_cumulative_and_over_all_labels() -> None:
     assert sample().buckets("k2_seconds") == [(0.1, 2), (1.0, 3), (math.inf, 4)]
 

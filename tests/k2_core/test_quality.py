@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -12,12 +13,16 @@ import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 
 from k2_core.errors import StateError
-from k2_core.quality import CHECKED_KEY, COLUMNS, FINDINGS, QUALITY, Checked, findings
+from k2_core.quality import CHECKED_KEY, COLUMNS, FINDINGS, QUALITY, Check, Checked, columns, findings
 from k2_core.records import UTC_MICROSECONDS
+from k2_core.reference import Listing, References, Steps
+from k2_core.types import Symbol
 from support.lake import table_form
 from support.records import Record, make_trades, plain_rows
 
 LISTED = {"BTCUSDT", "ETHUSDT"}
+BTC, ETH = (Listing("binance", "spot", Symbol(name)) for name in ("BTCUSDT", "ETHUSDT"))
+KNOWN: References = {BTC: Steps(Decimal("0.01"), Decimal("0.5")), ETH: Steps(step_size=Decimal(2))}
 
 
 def strange_trades(count: int, seed: int) -> list[Record]:
@@ -31,6 +36,8 @@ def strange_trades(count: int, seed: int) -> list[Record]:
         trade["receive_timestamp"] = (traded or trade["receive_timestamp"]) + delay
         trade["vendor_data"] = chance.choice([{}, {"off_market": "true"}, {"off_market": "false", "venue": "X"}])
         trade["symbol"] = chance.choice(["BTCUSDT", "ETHUSDT", "GONEUSDT"])
+        trade["price"] = Decimal(chance.choice(["1.00000000", "0.03000000", "0.03100000", "0.00000001"]))
+        trade["quantity"] = Decimal(chance.choice(["2.00000000", "0.50000000", "0.75000000"]))
     return trades
 
 
@@ -43,6 +50,9 @@ def expected(trades: Sequence[Record], numbers: tuple[int, int]) -> list[dict[st
             ("clock_offset", traded is not None and trade["receive_timestamp"] - traded < -timedelta(milliseconds=1)),
             ("off_market", trade["vendor_data"].get("off_market") == "true"),
             ("unlisted_symbol", trade["symbol"] not in LISTED),
+            ("off_tick", trade["symbol"] == "BTCUSDT" and trade["price"] % Decimal("0.01") != 0),
+            ("off_lot", trade["symbol"] == "BTCUSDT" and trade["quantity"] % Decimal("0.5") != 0),
+            ("off_lot", trade["symbol"] == "ETHUSDT" and trade["quantity"] % Decimal(2) != 0),
         ]
         for name in [name for name, holds in found if holds]:
             by_key.setdefault((trade["symbol"], trade["exchange"], trade["market"], name), []).append(trade)
@@ -73,12 +83,12 @@ def _row(key: tuple[str, str, str, str], trades: list[Record], numbers: tuple[in
     }
 
 
-def seen(trades: list[Record], numbers: tuple[int, int] = (3, 7)) -> list[dict[str, Any]]:
+def seen(trades: list[Record], numbers: tuple[int, int] = (3, 7), known: References = KNOWN) -> list[dict[str, Any]]:
     rows = table_form(trades)
     event_time = [trade["exchange_timestamp"] or trade["receive_timestamp"] for trade in trades]
     at = rows.schema.get_field_index("event_time")
-    rows = rows.set_column(at, rows.schema.field(at), pa.array(event_time, UTC_MICROSECONDS)).select(list(COLUMNS))
-    found = findings(rows, LISTED, numbers)
+    rows = rows.set_column(at, rows.schema.field(at), pa.array(event_time, UTC_MICROSECONDS)).select(columns(known))
+    found = findings(rows, LISTED, known, numbers)
     assert found.schema == FINDINGS
     return found.to_pylist()
 
@@ -88,13 +98,31 @@ def test_findings_are_those_of_the_rules(seed: int) -> None:
     trades = strange_trades(500, seed)
     found = seen(trades)
     assert found == expected(trades, (3, 7))
-    assert {row["finding"] for row in found} == {"clock_offset", "off_market", "unlisted_symbol"}
+    assert {row["finding"] for row in found} == set(Check)
+
+
+@pytest.mark.parametrize(
+    ("known", "more"),
+    [
+        ({}, []),
+        ({BTC: Steps(Decimal(1))}, ["price"]),
+        ({BTC: Steps(step_size=Decimal(1))}, ["quantity"]),
+        ({BTC: Steps(Decimal(1)), ETH: Steps(step_size=Decimal(1))}, ["price", "quantity"]),
+    ],
+    ids=["nothing", "a tick size", "a step size", "of each"],
+)
+def test_only_what_is_known_is_read_and_looked_for(known: References, more: list[str]) -> None:
+    """Without reference data findings are made from the columns of before."""
+    assert columns(known) == [*COLUMNS, *more]
+    names = {"price": "off_tick", "quantity": "off_lot"}
+    found = {row["finding"] for row in seen(strange_trades(500, 1), known=known)}
+    assert found == {"clock_offset", "off_market", "unlisted_symbol", *(names[column] for column in more)}
 
 
 def test_nothing_stands_out_in_ordinary_trades() -> None:
     trades = [trade | {"symbol": "BTCUSDT", "vendor_data": {}} for trade in make_trades(50, seed=1)]
     for trade in trades:
-        trade["receive_timestamp"] = trade["exchange_timestamp"]
+        trade |= {"receive_timestamp": trade["exchange_timestamp"], "quantity": Decimal("1.50000000")}
     assert seen(trades) == []
     assert seen([]) == []
 

@@ -255,6 +255,14 @@ CASES: Final = [
         "'critical', 'n",
     ),
     (
+        "spec.ingestion.0.symbols.0.tickSize",
+        0.01,
+        "spec.ingestion[0].symbols[0].tickSize",
+        "0.01",
+        "the same in quotes: exact numbers are text",
+    ),
+    ("spec.ingestion.0.symbols.0.stepSize", "0.0", "spec.ingestion[0].symbols[0].stepSize", "'0.0'", "more than 0"),
+    (
         "spec.ingestion.0.symbols",
         [{"name": "A"}, {"name": "A"}],
         "spec.ingestion[0].symbols[1]",

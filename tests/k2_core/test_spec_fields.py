@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from k2_core.spec_fields import (
     CONTRADICTION,
     Model,
+    PriceStep,
+    QuantityStep,
     ResourcesSpec,
     SecretKeyRef,
     contradiction,
@@ -24,6 +26,11 @@ class Counted(Model):
     count: int = 1
     share: float = 0.5
     wanted: bool = False
+
+
+class Stepped(Model):
+    tick: PriceStep = "1"
+    step: QuantityStep = "1"
 
 
 class TestModel:
@@ -116,3 +123,38 @@ class TestResources:
     def test_what_is_refused(self, document: dict[str, Any], message: str) -> None:
         with pytest.raises(ValidationError, match=message):
             ResourcesSpec.model_validate(document)
+
+
+class TestSteps:
+    @pytest.mark.parametrize("text", ["0.01", "0.01000000", "0.00000001", "1", "10.5", "9999999999.99999999"])
+    def test_they_stay_as_they_are_written(self, text: str) -> None:
+        stepped = Stepped.model_validate({"tick": text, "step": text})
+        assert (stepped.tick, stepped.step) == (text, text)
+
+    def test_quantities_may_be_larger(self) -> None:
+        most = f"{'9' * 20}.{'9' * 8}"
+        assert Stepped.model_validate({"step": most}).step == most
+        with pytest.raises(ValidationError, match="at most 19 characters"):
+            Stepped.model_validate({"tick": most})
+        with pytest.raises(ValidationError, match="should match pattern"):
+            Stepped.model_validate({"tick": "12345678901"})
+
+    @pytest.mark.parametrize("field", ["tick", "step"])
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("0", "more than 0"),
+            ("0.00000000", "more than 0"),
+            (0.01, "the same in quotes: exact numbers are text"),
+            (1, "the same in quotes: exact numbers are text"),
+            (True, "valid string"),
+            ("0.000000001", "should match pattern"),
+            ("-1", "should match pattern"),
+            ("1e-2", "should match pattern"),
+            ("1\n", "should match pattern"),
+            ("\u0661", "should match pattern"),
+        ],
+    )
+    def test_what_is_refused(self, field: str, value: object, message: str) -> None:
+        with pytest.raises(ValidationError, match=message):
+            Stepped.model_validate({field: value})

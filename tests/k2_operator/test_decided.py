@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from k2_core.control import Override
+from k2_core.controller.stall import Stall
 from k2_core.policy.thresholds import Mode
 from k2_core.types import Level
 from k2_operator.decided import Decided, changes, news, shown, steady, taken, verdict
@@ -15,6 +16,7 @@ from support.decided_by import CALM, config, decision, tick
 CALMLY = decision()
 STORM = decision(replace(CALM, unread_records=20_000, oldest_unread_age_s=60))
 OFF = decision(settings=config(Mode.OFF, Mode.OFF))
+STALL = Stall(31.0, 7, ("pod/1/ab",))
 NOW = "2026-01-01T00:00:00Z"
 LATER = "2026-01-01T01:00:00Z"
 OVERRIDE = Override(
@@ -61,11 +63,18 @@ class TestNews:
             pytest.param(after(CALMLY, override=OVERRIDE), True, id="override"),
             pytest.param(replace(after(CALMLY), lacking=True), True, id="lacking"),
             pytest.param(replace(after(CALMLY), problem="x"), True, id="refused"),
+            pytest.param(replace(after(CALMLY), stall=STALL), True, id="stalled"),
             pytest.param(after(CALMLY, decision(replace(CALM, oldest_uncommitted_age_s=900))), True, id="risk"),
         ],
     )
     def test_what_a_reconcile_is_woken_for(self, new: Decided, expected: bool) -> None:
         assert news(after(CALMLY), new) is expected
+
+
+def test_that_it_still_hangs_is_no_news_and_no_other_message() -> None:
+    first, later = (replace(after(CALMLY), stall=one) for one in (STALL, replace(STALL, seconds=99, unread_records=8)))
+    assert not news(first, later)
+    assert verdict(first) == verdict(later)
 
 
 class TestShown:
@@ -111,6 +120,14 @@ class TestVerdict:
                 replace(after(decision(replace(CALM, unread_records=None))), lacking=True),
                 (False, "FiguresMissing", "unread_records"),
                 id="a figure",
+            ),
+            pytest.param(
+                replace(after(CALMLY), stall=STALL), (False, "SinksStalled", "speak was pod/1/ab. See"), id="stalled"
+            ),
+            pytest.param(
+                replace(after(decision(replace(CALM, oldest_uncommitted_age_s=801))), stall=STALL),
+                (False, "RetentionAtRisk", "retention of 1000 s"),
+                id="stalled and at risk",
             ),
             pytest.param(
                 after(decision(replace(CALM, oldest_uncommitted_age_s=801))),

@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.spec import parse_pipeline
 from k2_core.state import CommitState, LedgerEntry
 from k2_core.types import Offset, Partition
 from support.api import Api, serve, wait_healthy, wait_snapshot, wait_until
@@ -225,6 +226,23 @@ def test_symbols_come_from_table_and_log(world: World, api: Api) -> None:
         assert found["BTCUSDT"]["first_event_time"] == "2024-08-08T23:50:00.000000Z"
         assert found["BTCUSDT"]["last_event_time"] == "2024-08-09T00:50:00.000000Z"
         assert found["BTCUSDT"]["exchange"] == "binance"
+
+
+def test_symbols_have_the_reference_data_of_the_pipeline(world: World) -> None:
+    document = world.document()
+    document["spec"]["ingestion"][0]["symbols"] = [
+        {"name": "BTCUSDT", "tickSize": "0.01", "stepSize": "0.00001000"},
+        {"name": "BNBUSDT", "tickSize": "0.5"},
+        {"name": "XRPUSDT", "stepSize": "1"},
+    ]
+    world.create_topic()
+    with serve(world.settings, parse_pipeline(document)) as api:
+        wait_healthy(api)
+        world.produce(make_records("BTCUSDT", 1, 3, BASE) + make_records("ETHUSDT", 1, 3, BASE))
+        commit(world, api)
+        world.produce(make_records("BTCUSDT", 4, 1, BASE) + make_records("BNBUSDT", 1, 3, BASE))
+        found = {row["symbol"]: (row["tick_size"], row["step_size"]) for row in api.get("/v1/symbols")["data"]}
+        assert found == {"BTCUSDT": ("0.01", "0.00001000"), "BNBUSDT": ("0.5", None), "ETHUSDT": (None, None)}
 
 
 def test_summary_is_the_exact_ohlcv_of_each_day(world: World, api: Api) -> None:

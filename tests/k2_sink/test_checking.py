@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitStateUnknownException
 
 from k2_core.errors import CatalogUnavailableError, StateError, StorageUnavailableError
-from k2_core.quality import CHECKED_KEY, QUALITY, Checked
+from k2_core.quality import CHECKED_KEY, COLUMNS, QUALITY, Checked
+from k2_core.reference import Listing, References, Steps
 from k2_core.tables import ensure_table, load_table, open_catalog
-from k2_core.types import Level, Offset, TopicId
-from k2_sink.checking import Checking
+from k2_core.types import Level, Offset, Symbol, TopicId
+from k2_sink.checking import Checking, Expected
 from k2_sink.commit import Committed
 from k2_sink.files import FileWriter, sort_rows
 from k2_sink.projection import CATCH_UP_SHARE
@@ -31,6 +35,7 @@ class World(Derived):
     """A trades table, its findings, and those who look for them at a time of the test's own."""
 
     committed: int = 0
+    known: References = field(default_factory=dict)
 
     def commit(self, trades: list[Record]) -> None:
         """Commit a batch of its own."""
@@ -43,7 +48,7 @@ class World(Derived):
     def checking(self, rows: int = 1_000_000, catalog: Catalog | None = None) -> Checking:
         """Return one more that looks; it is due at once."""
         turns = self.due()
-        return Checking(self.tables(catalog), {"BTCUSDT"}, self.metrics, turns, rows)
+        return Checking(self.tables(catalog), Expected({"BTCUSDT"}, self.known), self.metrics, turns, rows)
 
     def found(self) -> list[dict[str, Any]]:
         """Return all findings."""
@@ -88,6 +93,38 @@ def test_what_was_committed_is_looked_at_once(world: World) -> None:
     assert world.looked_at() == {"GONEUSDT": 37, "OTHERUSDT": 20}
     assert world.metrics.checked._value.get() == 57
     assert world.metrics.findings.labels("unlisted_symbol")._value.get() == 57
+
+
+def test_reference_data_is_joined_to_what_was_committed(world: World) -> None:
+    world.known = {Listing("binance", "spot", Symbol("BTCUSDT")): Steps(Decimal("0.05"), Decimal("0.001"))}
+    trades = unlisted(200, 1, "BTCUSDT")
+    world.commit(trades)
+    assert world.checking().step(Level.NORMAL) == 200
+    wanted = {
+        "off_tick": [trade for trade in trades if trade["price"] % Decimal("0.05")],
+        "off_lot": [trade for trade in trades if trade["quantity"] % Decimal("0.001")],
+    }
+    found = {row["finding"]: (row["trades"], row["example"]) for row in world.found()}
+    assert found == {name: (len(off), min(trade["message_id"] for trade in off)) for name, off in wanted.items()}
+    assert 0 < found["off_tick"][0] < 200
+    for name in found:
+        assert world.metrics.findings.labels(name)._value.get() == found[name][0]
+
+
+def test_without_reference_data_no_more_is_read_than_before(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[list[str]] = []
+
+    def reading(source: Any, columns: list[str]) -> Any:
+        read.append(columns)
+        return pq.read_table(source, columns=columns)
+
+    monkeypatch.setattr("k2_sink.checking.pq", SimpleNamespace(read_table=reading))
+    world.commit(unlisted(5, 1, "BTCUSDT"))
+    assert world.checking().step(Level.NORMAL) == 5
+    world.known = {Listing("binance", "spot", Symbol("BTCUSDT")): Steps(Decimal("0.01"))}
+    world.commit(unlisted(5, 2, "BTCUSDT"))
+    assert world.checking().step(Level.NORMAL) == 5
+    assert read == [list(COLUMNS), [*COLUMNS, "price"]]
 
 
 @pytest.mark.parametrize("level", [level for level in Level if level > Level.NORMAL])

@@ -70,6 +70,10 @@ def _source(more: str) -> str:
     return f"ingestion: [{{name: binance, venue: binance, symbols: [{{name: BTCUSDT}}], {more}}}]"
 
 
+def _symbol(more: str) -> str:
+    return _source(f"symbols: [{{name: A, {more}}}]")
+
+
 def _files(more: str) -> str:
     return f"ingestion: [{{name: asx, venue: asx, files: [{{name: a, path: a.csv, symbol: BHP}}], {more}}}]"
 
@@ -223,6 +227,39 @@ CASES: Final = (
     Case("symbol-lower-case", _source("symbols: [{name: btc}]"), "spec.ingestion[0].symbols[0].name"),
     Case("symbol-as-text", _source("symbols: [BTCUSDT]"), "spec.ingestion[0].symbols[0]"),
     Case("priority", _source("symbols: [{name: A, priority: high}]"), "spec.ingestion[0].symbols[0].priority"),
+    Case("ticks", _symbol("tickSize: '0.01', stepSize: '0.00001000'"), rule="self.matches('[1-9]')"),
+    Case("ticks-at-their-least", _symbol("tickSize: '0.00000001', stepSize: '0.00000001'")),
+    Case("ticks-at-their-most", _symbol(f"tickSize: '{'9' * 10}.{'9' * 8}', stepSize: '{'9' * 20}.{'9' * 8}'")),
+    Case("tick-alone", _symbol("tickSize: '5'")),
+    Case("tick-null", _symbol("tickSize: null, stepSize: '1'")),
+    *(
+        Case(f"{name}-{what}", _symbol(f"{name}: {value}"), f"spec.ingestion[0].symbols[0].{name}", rule)
+        for name, digits in (("tickSize", 10), ("stepSize", 20))
+        for what, value, rule in (
+            ("0", "'0'", "self.matches('[1-9]')"),
+            ("0-with-places", "'0.00000000'", "self.matches('[1-9]')"),
+            ("below-0", "'-0.01'", None),
+            ("of-nine-places", "'0.000000001'", None),
+            ("of-nine-places-that-are-0", "'0.010000000'", None),
+            ("above-the-column", f"'{'1' + '0' * digits}'", None),
+            ("with-an-exponent", "'1e-2'", None),
+            ("without-a-whole", "'.01'", None),
+            ("without-places", "'1.'", None),
+            ("with-zeros-before", "'00.1'", None),
+            ("with-a-plus", "'+1'", None),
+            ("with-a-space", "' 1'", None),
+            ("in-words", "'NaN'", None),
+            ("empty", "''", None),
+            ("as-a-fraction", "0.01", None),
+            ("as-a-number", "1", None),
+            ("as-a-boolean", "true", None),
+        )
+    ),
+    Case(
+        "ticks-of-files",
+        "ingestion: [{name: asx, venue: asx, files: [{name: a, path: a.csv, symbol: BHP, tickSize: '1'}]}]",
+        "spec.ingestion[0].files[0].tickSize",
+    ),
     Case("partitions-0", _source("partitions: 0"), "spec.ingestion[0].partitions"),
     Case("partitions-as-text", _source("partitions: '4'"), "spec.ingestion[0].partitions"),
     Case("partitions-too-many", _source("partitions: 1001"), "spec.ingestion[0].partitions"),
@@ -600,5 +637,8 @@ CHANGES: Final = (
         f"{_STORAGE}, s3: {{endpoint: 'http://a', {_S3}}}}}",
         f"{_STORAGE}, s3: {{endpoint: 'http://b', {_S3}}}}}",
     ),
+    Change("tick-comes", _symbol("priority: low"), _symbol("priority: low, tickSize: '1'")),
+    Change("tick-changes", _symbol("tickSize: '1'"), _symbol("tickSize: '0.1'")),
+    Change("tick-goes", _symbol("tickSize: '1'"), _symbol("priority: low")),
     Change("replicas", "sink: {replicas: 3}", "sink: {replicas: 1}"),
 )

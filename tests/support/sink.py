@@ -113,8 +113,8 @@ class SinkWorkspace:
     """One pipeline: its topics on a Kafka, its lake in a folder or where `lake` says, its sinks.
 
     `kafka` holds what a client needs beyond the address, as the services' variables. `priorities` are the
-    symbols of the pipeline file; `spec` is what else it holds: unless given, raw files at level 3 although the broker
-    keeps records for a week.
+    symbols of the pipeline file, `steps` what else it says of some of them; `spec` is what else it holds: unless given,
+    raw files at level 3 although the broker keeps records for a week.
     """
 
     bootstrap_servers: str
@@ -126,6 +126,7 @@ class SinkWorkspace:
     lake: Mapping[str, str] | None = None
     kafka: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, str] = field(default_factory=lambda: {"BTCUSDT": "normal"})
+    steps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=lambda: {"degradation": {"rawFilesBelowRetentionHours": 87_600}})
 
     def __post_init__(self) -> None:
@@ -151,7 +152,10 @@ class SinkWorkspace:
             "name": "binance",
             "venue": "binance",
             "partitions": self.partitions,
-            "symbols": [{"name": name, "priority": priority} for name, priority in self.priorities.items()],
+            "symbols": [
+                {"name": name, "priority": priority, **self.steps.get(name, {})}
+                for name, priority in self.priorities.items()
+            ],
         }
         document = {
             "apiVersion": "k2.dev/v1alpha1",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from k2_core.policy.classes import Priority
 from k2_core.policy.configured import priorities
 from k2_core.quantity import quantity_value
+from k2_core.reference import references
 from k2_core.spec import IngestionSpec
 from k2_core.spec_fields import ResourceAmounts, ResourcesSpec
 from k2_operator.config import OperatorConfig
@@ -161,12 +162,14 @@ def config_hash(effective: Effective, component: Component, secret_versions: Map
         "topics": dict(effective.topics()),
     }
     if component.name == INGEST:
-        kept["source"] = next(_without(one) for one in spec["ingestion"] if one["name"] == component.source)
+        kept["source"] = next(_fed(one) for one in spec["ingestion"] if one["name"] == component.source)
         if "files" in kept["source"] and effective.storage.s3 is not None:
             kept["s3"] = effective.storage.s3.model_dump(mode="json", by_alias=True)
     else:
         kept["storage"] = effective.storage.model_dump(mode="json", by_alias=True)
         kept[component.name] = _without(spec.get(component.name, {}))
+    if component.name in (SINK, QUERY) and (known := _references(effective)):
+        kept["references"] = known
     if component.name == SINK:
         kept["priorities"] = _priorities(effective)
         kept["degradation"] = {name: spec["degradation"][name] for name in _SINKS_DEGRADATION}
@@ -186,6 +189,21 @@ def _priorities(effective: Effective) -> dict[str, int]:
     """Return the classes that sinks treat otherwise than that of a symbol that nobody names."""
     found = priorities(effective.pipeline.spec)
     return {symbol: int(priority) for symbol, priority in sorted(found.items()) if priority is not Priority.NORMAL}
+
+
+def _references(effective: Effective) -> dict[str, list[str]]:
+    """Return what the pipeline says of its symbols; nothing, if it says nothing."""
+    known = references(effective.pipeline.spec)
+    return {":".join(at): [str(steps.tick_size), str(steps.step_size)] for at, steps in sorted(known.items())}
+
+
+def _fed(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an ingest reads of its source: not what sinks and queries know of its symbols."""
+    kept = _without(source)
+    if "symbols" in kept:
+        unread = {"tickSize", "stepSize"}
+        kept["symbols"] = [{key: symbol[key] for key in symbol if key not in unread} for symbol in kept["symbols"]]
+    return kept
 
 
 def merged(defaults: Resources, asked: ResourcesSpec | None) -> Resources:

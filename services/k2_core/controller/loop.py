@@ -17,6 +17,7 @@ from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller.look import Look, Looker
 from k2_core.controller.shown import document
 from k2_core.controller.sight import Executor, observe
+from k2_core.controller.stall import Stall, StallWatch
 from k2_core.errors import KafkaUnavailableError, StateError
 from k2_core.policy.decision import Decision, PolicyState, step
 from k2_core.policy.memory import from_dict, to_dict
@@ -42,12 +43,14 @@ class Tick:
         look: What was seen; None when Kafka did not answer.
         override: What a person wants instead, if anything is in force.
         told: Whether a new command was written.
+        stall: Sinks that hang.
     """
 
     decision: Decision
     look: Look | None
     override: Override | None
     told: bool
+    stall: Stall | None = None
 
 
 class Controller:
@@ -78,6 +81,7 @@ class Controller:
         self._writer = writer
         self._now = now
         self._last: Look | None = None
+        self._watch = StallWatch()
         self._remembered_at: datetime | None = None
         self._told: tuple[object, ...] | None = None
         self._state = self._restored()
@@ -114,14 +118,15 @@ class Controller:
         """
         self._reader.poll(0)
         look = self._look()
-        observation = _unseen(executor) if look is None else observe(self._last, look, executor)
+        stall = None if look is None else self._watch.seen(look)
+        observation = _unseen(executor) if look is None else observe(self._last, look, executor, stall)
         self._last = look
         now = self._now()
         self._state, decision = step(self._config, self._state, observation, now.timestamp())
         told = self._tell(decision, now)
         # A number of sinks that whoever runs them takes up and a new controller does not know would be taken back.
-        self._remember(decision, now, at_once=told or self._state.scaling.target != self._remembered_sinks)
-        return Tick(decision, look, self._reader.view.override(now), told)
+        self._remember(decision, stall, now, at_once=told or self._state.scaling.target != self._remembered_sinks)
+        return Tick(decision, look, self._reader.view.override(now), told, stall)
 
     def _look(self) -> Look | None:
         try:
@@ -148,12 +153,12 @@ class Controller:
         self._told, self.untold = _essence(command), False
         return True
 
-    def _remember(self, decision: Decision, now: datetime, *, at_once: bool) -> None:
+    def _remember(self, decision: Decision, stall: Stall | None, now: datetime, *, at_once: bool) -> None:
         last = self._remembered_at
         if last is not None and not at_once and (now - last).total_seconds() < REMEMBER_EVERY_S:
             return
         try:
-            self._writer.memory({"policy": to_dict(self._state), "decision": document(decision)})
+            self._writer.memory({"policy": to_dict(self._state), "decision": document(decision, stall)})
         except KafkaUnavailableError as error:  # the next turn tries again
             _log.warning("memory: will be tried again", extra={"error": str(error)})
         else:

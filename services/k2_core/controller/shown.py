@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from k2_core.controller.stall import Stall
 from k2_core.policy.decision import Decision
 
 
-def document(decision: Decision) -> dict[str, Any]:
+def document(decision: Decision, stall: Stall | None = None) -> dict[str, Any]:
     """Return a decision in words that JSON has; figures that are not known are left out.
 
     The names are those of `k2_core.policy`, with their units.
+
+    Args:
+        decision: The decision.
+        stall: What hung then.
     """
     level, replicas = decision.level, decision.replicas
     terms = replicas.step.terms
@@ -41,6 +46,7 @@ def document(decision: Decision) -> dict[str, Any]:
         "missing": list(decision.missing),
         "outage_budget_s": decision.outage_budget_s,
         "retention_at_risk": decision.retention_at_risk,
+        "stalled": None if stall is None else {**asdict(stall), "sinks": list(stall.sinks), "text": str(stall)},
     }
 
 

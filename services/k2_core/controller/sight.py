@@ -11,6 +11,7 @@ from datetime import datetime
 
 from k2_core.controller.lag import total
 from k2_core.controller.look import Look
+from k2_core.controller.stall import Stall
 from k2_core.policy.observation import Observation
 from k2_core.retention import Kept, capacity_records, kept_by_size, tightest
 from k2_core.sink_report import SinkReport
@@ -32,17 +33,19 @@ class Executor:
     stopping: bool = False
 
 
-def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
+def observe(before: Look | None, look: Look, executor: Executor, stall: Stall | None = None) -> Observation:
     """Return one look as the policy wants it.
 
     Args:
         before: The look before, for rates; None at the first.
         look: This one.
         executor: What whoever runs the sinks knows.
+        stall: What hangs.
     """
     fresh = [report for report in look.reports.values() if report.fresh(look.at)]
-    # Nobody in the group: then nobody uses memory, fails or has raised a level. Members that do not tell are unknown.
-    told = bool(fresh) or look.members == 0
+    # Nobody in the group: then nobody uses memory, fails or has raised a level. Members that do not tell are unknown,
+    # until it is known that they hang: then what Kafka says of the lag has to do.
+    told = bool(fresh) or look.members == 0 or stall is not None
     lag = total(look.partitions)
     owing = [report for report in fresh or look.reports.values() if report.deferred]
     shed = _shed_per_s(before, look)
@@ -72,6 +75,7 @@ def observe(before: Look | None, look: Look, executor: Executor) -> Observation:
         retention_s=None if sized is None else look.retention_s,
         size_retention_s=None if by_size is None else by_size.retention_s,
         size_age_s=None if by_size is None else by_size.age_s,
+        stalled_s=None if stall is None else stall.seconds,
         stopping=executor.stopping,
         service_level=max((report.own_level for report in fresh), default=Level.NORMAL),
     )

@@ -47,6 +47,7 @@ class Observation:
             time left; None where bytes are not bounded, or nothing is owed.
         size_age_s: Age of the oldest record that is owed of that partition.
         service_level: The highest level that a service has raised itself to.
+        stalled_s: For how long sinks have told and taken in nothing although there is something; None: none hangs.
         stopping: Whether the pipeline is being stopped, and waits for all that is owed to be in the table.
     """
 
@@ -73,6 +74,7 @@ class Observation:
     size_retention_s: float | None = None
     size_age_s: float | None = None
     service_level: Level | None = None
+    stalled_s: float | None = None
     stopping: bool = False
 
 

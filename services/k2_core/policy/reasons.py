@@ -53,6 +53,8 @@ class Reason(enum.StrEnum):
     """The time after a change in which its effect cannot be told yet."""
     ZERO_THROUGHPUT = "ZeroThroughput"
     """Nothing is read: a stalled sink looks like one without work, so it never shrinks and never grows."""
+    SINKS_STALLED = "SinksStalled"
+    """No sink reads or says anything although there is something to read: more of them would not help, nor fewer."""
     THROUGHPUT_UNKNOWN = "ThroughputUnknown"
     LEVEL_ABOVE_NORMAL = "LevelAboveNormal"
     """Levels recover before replicas shrink."""

@@ -157,7 +157,8 @@ def step_scaling(
     state = _adopted(config, state, observation)
     absent, target = missing(observation, NEEDS), state.target
     if absent or target is None:
-        return state, ScalingStep(target, Reason.METRICS_MISSING, (Reason.METRICS_MISSING,), missing=absent)
+        stalled = () if observation.stalled_s is None else (Reason.SINKS_STALLED,)
+        return state, ScalingStep(target, Reason.METRICS_MISSING, (Reason.METRICS_MISSING, *stalled), missing=absent)
     look = _Look(config, situation, observation)
     state = _noticed(look, state)
     bounded = min(max(target, config.min_replicas), config.max_replicas)

@@ -12,10 +12,12 @@ from k2_core import control_topic
 from k2_core.commit_signal import CommitSignal
 from k2_core.control import ControlView, Override
 from k2_core.control_topic import ControlReader, ControlWriter
+from k2_core.controller import stall
 from k2_core.controller.look import Look, Looker
 from k2_core.controller.loop import Controller
 from k2_core.controller.sight import Executor
 from k2_core.errors import KafkaUnavailableError
+from k2_core.policy.reasons import Reason
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig
 from k2_core.sink_report import SinkReport
 from k2_core.types import Level
@@ -123,6 +125,37 @@ def test_a_pipeline_that_stops_is_told_to_take_all_in(world: World, controllers:
     command = said(world).command
     assert command is not None
     assert (command.level, command.reason) == (Level.SOFT, "Stopping")
+
+
+def test_a_lone_sink_that_hangs_raises_the_level_and_is_named(
+    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in its group, as heartbeats come from a thread of its own, and has taken nothing in since it spoke."""
+    monkeypatch.setattr(stall, "STALLED_AFTER_S", 1.0)
+    controller, sink = controllers(), world.join()
+    spoke_at = datetime.now(UTC) - timedelta(minutes=1)
+    world.position(sink, {0: 0, 1: 0, 2: 0}, SinkReport("pod/1/ab", spoke_at, memory_ratio=0.1, commit_s=0.1))
+    world.produce(15_000)
+    for _ in range(2):
+        tick = controller.tick(ONE_SINK)
+        assert tick.look is not None
+        assert (tick.look.members, tick.stall) == (1, None)
+        assert tick.decision.level.held_by == (Reason.METRICS_MISSING,)
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    while (tick := controller.tick(ONE_SINK)).stall is None:
+        assert tick.decision.level.applied is Level.NORMAL
+        assert datetime.now(UTC) < deadline
+    assert tick.stall.sinks == ("pod/1/ab",)
+    assert tick.stall.unread_records == 15_000
+    assert tick.decision.level.applied >= Level.GRACEFUL
+    assert tick.decision.replicas.applied == 1
+    command, memory = said(world).command, said(world).memory
+    assert command is not None
+    assert memory is not None
+    assert command.level is tick.decision.level.applied
+    assert memory["decision"]["stalled"]["sinks"] == ["pod/1/ab"]
+    world.position(sink, {0: 15_000, 1: 0, 2: 0}, SinkReport("pod/1/ab", datetime.now(UTC), memory_ratio=0.1))
+    assert controller.tick(ONE_SINK).stall is None
 
 
 def no_answer(_: Looker) -> Look:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 from k2_core.controller.shown import document
+from k2_core.controller.stall import Stall
 from k2_core.policy.decision import Decision, PolicyState, step
 from k2_core.policy.observation import Observation
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig, ScalingConfig
@@ -47,3 +48,15 @@ def test_what_is_not_known_is_named_and_left_out() -> None:
     assert found["seen"] == {"replicas": 1, "stopping": False}
     assert "unread_records" in found["missing"]
     assert found["sinks"]["terms"] is None
+    assert found["stalled"] is None
+
+
+def test_who_hangs_is_said() -> None:
+    found = document(decided(replace(BUSY, commit_duration_s=None, stalled_s=31.0)), Stall(31.0, 7, ("pod/1/ab",)))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["sinks"]["held_by"] == ["MetricsMissing", "SinksStalled"]
+    assert found["sinks"]["applied"] == 1
+    assert found["level"]["applied"] == 2
+    stalled = found["stalled"]
+    assert (stalled["seconds"], stalled["unread_records"], stalled["sinks"]) == (31.0, 7, ["pod/1/ab"])
+    assert stalled["text"].startswith("for 31 s no sink has read any of 7 unread records")

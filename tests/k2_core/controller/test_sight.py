@@ -11,6 +11,7 @@ import pytest
 from k2_core.controller.lag import PartitionLag
 from k2_core.controller.look import Look
 from k2_core.controller.sight import Executor, observe
+from k2_core.controller.stall import Stall
 from k2_core.policy.observation import Observation, outage_budget_s
 from k2_core.sink_report import FRESH_S, SinkReport
 from k2_core.types import Level, Offset, Partition, TopicName
@@ -98,6 +99,16 @@ class TestSinks:
         found = observe(None, look(members=1, reports=old), RUNS)
         assert (found.memory_ratio, found.downstream_failing) == (None, None)
         assert found.ready_replicas == 0
+
+    def test_members_that_hang_leave_it_to_kafka(self) -> None:
+        """Its lag is known, and that is enough for levels; how long a commit takes is not, which holds the sinks."""
+        old = [report(at=AT - timedelta(minutes=1), memory_ratio=0.9, failing=True)]
+        behind = look(partition(0, 100, 90), members=1, reports=old)
+        assert observe(None, behind, RUNS).stalled_s is None
+        found = observe(None, behind, RUNS, Stall(31.0, 10, ("sink-0/1",)))
+        assert (found.memory_ratio, found.downstream_failing, found.stalled_s) == (0.0, False, 31.0)
+        assert (found.unread_records, found.oldest_unread_age_s) == (10, 3.0)
+        assert (found.commit_duration_s, found.positions_age_s, found.ready_replicas) == (None, None, 0)
 
     def test_memory_that_one_of_them_does_not_know_is_not_known(self) -> None:
         found = observe(None, look(members=2, reports=[report("a/1"), report("b/1", memory_ratio=None)]), RUNS)

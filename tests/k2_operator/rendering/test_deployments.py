@@ -79,6 +79,11 @@ def test_pods_may_take_longer_than_the_services_drain() -> None:
             id="a symbol of another class",
         ),
         pytest.param(
+            lambda spec: spec["ingestion"][0]["symbols"][0].update(tickSize="0.01"),
+            {"crypto-sink", "crypto-query"},
+            id="reference data",
+        ),
+        pytest.param(
             lambda spec: spec.update(degradation={"drainRecordsPerSecond": 5}), {"crypto-sink"}, id="the drain's rate"
         ),
         pytest.param(lambda spec: spec.update(degradation={"dwellUpSeconds": 5}), set(), id="a dwell"),
@@ -94,6 +99,14 @@ def test_pods_may_take_longer_than_the_services_drain() -> None:
 )
 def test_a_change_rolls_the_pods_that_read_it(change: Callable[[dict[str, Any]], None], expected: set[str]) -> None:
     assert rolled(change) == expected
+
+
+def test_another_step_rolls_the_same_pods() -> None:
+    first, second = secured_body(), secured_body()
+    first["spec"]["ingestion"][0]["symbols"][0] |= {"tickSize": "0.01", "stepSize": "1"}
+    second["spec"]["ingestion"][0]["symbols"][0] |= {"tickSize": "0.01", "stepSize": "2"}
+    before, after = hashes(first), hashes(second)
+    assert {name for name in WORKLOADS if before[name] != after[name]} == {"crypto-sink", "crypto-query"}
 
 
 @pytest.mark.parametrize(
