@@ -241,9 +241,7 @@ _SCHEDULE: Final = "spec.maintenance.schedule"
 """Of what Trino does, when the operator says so: in mode single there is none, on a laptop there is `k2 maintain`."""
 _SNAPSHOTS: Final = "spec.maintenance.snapshotRetentionDays"
 """Of what Trino does for `k2 maintain`, too, and of what a sink does where rows are not kept for ever."""
-_INACTIVE: Final = (
-    "spec.redis",
-)
+_INACTIVE: Final = ("spec.redis",)
 _OPERATORS: Final = (
     "spec.suspend",
     "spec.deletionPolicy",
