@@ -102,6 +102,7 @@ def _start(settings: SinkSettings, pipeline: Pipeline, controls: _Controls) -> S
             admin = KafkaAdmin(settings)
             owner = Owner(settings.pipeline_uid or pipeline.uid, admin.cluster_id())
             writer = TableWriter(open_catalog(settings), pipeline.spec.namespace, TRADES, owner, sleep=_rest(heart))
+            controls.metrics.books.watch(writer)
             parts = Parts(settings, pipeline, schema_source(settings), admin, writer, controls.metrics, heart)
             return Sink(_controlled(parts, controls.follower))
         except RetryableError as error:

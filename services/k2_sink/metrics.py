@@ -15,6 +15,7 @@ from k2_core.metrics import LATENCY_BUCKETS_S
 from k2_core.raw_files import created_ms
 from k2_core.state import owed_records
 from k2_sink.batch import Batch
+from k2_sink.books import BooksCollector
 from k2_sink.protocol import LogPartition
 
 RAW_FAULTS: Final = ("missing", "damaged")
@@ -65,6 +66,8 @@ class SinkMetrics:
         )
         for found in RAW_FAULTS:  # an increase is seen from the first one on only where there was a 0 before
             self.raw_unusable.labels(found)
+        self.books = BooksCollector()
+        registry.register(self.books)
         self.raw_files = gauge("raw_files", f"{_RAW_KEPT}; NaN where that is not known")
         self.raw_bytes = gauge("raw_bytes", f"Bytes of: {_RAW_KEPT}; NaN where that is not known")
         self.raw_oldest = gauge("raw_oldest_seconds", "Age of the oldest of them, 0 without any")
