@@ -2,7 +2,7 @@
 
 One compacted topic for all pipelines of a Kafka. Per pipeline it holds the newest `Command` of the controller, what
 the controller must remember, and every `Override` ever made, so that who did what and why can be read later. Written by
-the controller and `k2 level`, followed by every service through `k2_core.control_topic`. Pure.
+the controller and `k2 level`, followed by sinks and query services through `k2_core.control_topic`. Pure.
 """
 
 from __future__ import annotations

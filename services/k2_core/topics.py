@@ -12,7 +12,7 @@ from k2_core.errors import SpecError
 from k2_core.types import Partition, Symbol, TopicName
 
 CONTROL_TOPIC: Final = TopicName("k2.control")
-"""Compacted; carries the controller's decisions to every service."""
+"""Compacted; carries the controller's decisions to sinks and query services."""
 DEAD_LETTER_SUFFIX: Final = ".dlq"
 
 REASON_HEADER: Final = "k2.reason"

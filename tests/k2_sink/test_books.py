@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from k2_core.state import STATE_KEY, LedgerEntry
+from k2_core.state import STATE_KEY, LedgerEntry, PartitionState
 from k2_core.types import Level, Offset, Partition, TopicId
 from k2_sink.aging import AGED_KEY
 from k2_sink.books import Books, BooksCollector, books_of
@@ -58,14 +58,14 @@ def test_every_account_has_its_part(aged: Aged) -> None:
     topic = state.topics[TOPIC]
     known = topic.partitions[Partition(0)]
     counts = {"duplicates": 1, "dead_letters": 2, "markers": 3, "lost": 4, "unexplained": 5}
+    left_out = PartitionState(Offset(known.next + 15), known.origin, **counts)
     entry = LedgerEntry(TOPIC, Partition(1), Offset(0), Offset(9), ("X",), 2, "test", 6)
-    moved = replace(known, next=Offset(known.next + 15), **counts)
     topics = {
         TOPIC: replace(
             topic,
             id=TopicId("again"),
             partitions={Partition(1): replace(known, next=Offset(6), origin=Offset(0))},
-            former={topic.id: {Partition(0): moved}},
+            former={topic.id: {Partition(0): left_out}},
         )
     }
     recover(table, Recovery(replace(state, topics=topics, open_ledger=(entry,), epoch=1), "uid", {}))
