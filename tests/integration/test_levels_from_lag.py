@@ -1,0 +1,145 @@
+"""A sink that is too slow drives a pipeline through all levels and back, while its processes are killed.
+
+The oracle is the log itself: every record of it, by position, with its content. And in each scrape meanwhile what the
+table has passed is what became of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import yaml
+
+from k2_cli.folder import StateFolder
+from k2_core.codec import BatchDecoder
+from k2_core.records import TRADES
+from k2_core.schemas import PackagedSchemas
+from k2_core.types import Partition, TopicName
+from support.cli import k2
+from support.ingest import read_topic
+from support.lake import committed_state, lake_settings, table_rows
+from support.running import ROOT, Running, nothing_is_left_of
+from support.scrapes import scraping
+from support.throttle import throttled
+
+pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.levels, pytest.mark.timeout(900)]
+
+RATE = 4_000
+RUNS_S, STANDS_S = 0.3, 2.7
+"""Its reports outlive the turns, and 10,800 records come while it stands. What comes in a second enters no level."""
+TOPIC = "market.crypto.trades.binance"
+PLACE = ("kafka_partition", "kafka_offset")
+ORDER = [(name, "ascending") for name in PLACE]
+DEGRADATION = {
+    "mode": "Auto",
+    "levels": {
+        "soft": {"enterUnreadRecords": 5_000},
+        "graceful": {"enterUnreadRecords": 6_500},
+        "aggressive": {"enterUnreadRecords": 8_000},
+        "circuitBreak": {"enterUnreadRecords": 9_500},
+    },
+    "dwellUpSeconds": 1,
+    "dwellDownSeconds": 4,
+    "drainingWithinSeconds": 1,
+    "probeSeconds": 2,
+    "rebalanceGraceSeconds": 0,
+}
+
+
+def processes(running: Running) -> dict[str, Any]:
+    info = StateFolder(running.folder).running()
+    return {} if info is None else {one.name: one for one in info.processes}
+
+
+def level(running: Running) -> int:
+    answer = k2("level", "--json", "--dir", running.folder)
+    return int(answer.document["level"]) if answer.code == 0 and answer.document["level"] is not None else 0
+
+
+def kill(running: Running, name: str) -> None:
+    """End a process by SIGKILL, and wait until another one is in its place."""
+    pid = processes(running)[name].pid
+    os.kill(pid, signal.SIGKILL)
+    running.until(lambda: name in processes(running) and processes(running)[name].pid != pid)
+
+
+def steps(running: Running) -> list[int]:
+    """The levels that the sinks acted on, one after the other."""
+    lines = (running.folder / "log" / "sink-0.log").read_text().splitlines()
+    said = [json.loads(line) for line in lines if '"level changed"' in line]
+    return [one["to_level"] for one in said]
+
+
+def in_log(running: Running) -> pa.Table:
+    """Every record of the log as it is now, in the order of positions."""
+    info = StateFolder(running.folder).running()
+    assert info is not None
+    messages = read_topic(info.kafka, TOPIC)
+    decoded = BatchDecoder(TRADES, PackagedSchemas().by_id).decode([message.value() for message in messages])
+    assert decoded.rejected == ()
+    places = [pa.array([one.partition() for one in messages]), pa.array([one.offset() for one in messages])]
+    return decoded.rows.append_column(PLACE[0], places[0]).append_column(PLACE[1], places[1]).sort_by(ORDER)
+
+
+def in_table(running: Running, ends: Mapping[int, int]) -> pa.Table:
+    """The table's rows from before these ends of partitions, in the order of the positions that they came from."""
+    rows = table_rows(lake_settings(running.folder)).select([*TRADES.wire_schema.names, *PLACE])
+    limit = pa.array([ends.get(number, 0) for number in rows.column(PLACE[0]).to_pylist()])
+    return rows.filter(pc.less(rows.column(PLACE[1]), limit)).sort_by(ORDER)
+
+
+def taken_in(running: Running, ends: Mapping[int, int]) -> bool:
+    state = committed_state(lake_settings(running.folder))
+    assert state is not None
+    stands = state.topics[TopicName(TOPIC)].partitions
+    return all(number in stands and stands[Partition(number)].next >= end for number, end in ends.items())
+
+
+def test_a_slow_sink_drives_it_through_all_levels_and_back(start: Callable[..., Running], tmp_path: Path) -> None:
+    document = yaml.safe_load((ROOT / "manifests" / "pipeline.yaml").read_text())
+    document["spec"]["sink"]["commitIntervalSeconds"] = 1
+    document["spec"]["degradation"] = DEGRADATION
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(yaml.safe_dump(document))
+    running = start("-f", file, "--synthetic", "--rate", RATE)
+    running.until(lambda: running.rows() > 0 and level(running) == 0)
+
+    def sinks() -> dict[str, str]:
+        found = processes(running)
+        return {name: one.metrics_url for name, one in found.items() if name.startswith("sink-") and one.metrics_url}
+
+    with scraping(sinks) as scrapes:
+        with throttled(processes(running)["sink-0"].pid, RUNS_S, STANDS_S):
+            running.until(lambda: level(running) >= 2)
+            kill(running, "controller")
+            running.until(lambda: level(running) == 4)
+            kill(running, "controller")
+            assert level(running) >= 3  # one that has just come knows no less
+        kill(running, "sink-0")
+        running.until(lambda: level(running) == 0)
+        running.until(lambda: not k2("audit", "--json", "--dir", running.folder).document["open_ledger"])
+        log = in_log(running)
+        newest = log.group_by(PLACE[0]).aggregate([(PLACE[1], "max")]).to_pylist()
+        ends = {one[PLACE[0]]: one[f"{PLACE[1]}_max"] + 1 for one in newest}
+        running.until(lambda: taken_in(running, ends))
+        running.until(lambda: not k2("audit", "--json", "--dir", running.folder).document["open_ledger"])
+    table = in_table(running, ends)
+    assert table.num_rows == log.num_rows
+    for name in log.schema.names:
+        assert table.column(name).combine_chunks().equals(log.column(name).combine_chunks()), name
+    assert running.end(signal.SIGINT) == 0, running.said()
+    nothing_is_left_of(running)
+    seen = steps(running)
+    assert set(seen) >= {0, 1, 2, 3, 4}, seen
+    assert seen[-4:] == [3, 2, 1, 0], seen
+    assert scrapes.unbalanced == []
+    assert scrapes.balanced > 50
+    assert "deferred" in scrapes.accounts
