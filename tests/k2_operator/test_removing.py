@@ -206,10 +206,16 @@ def test_a_job_of_somebody_else_is_left_alone(operated: Operated) -> None:
 
 
 def test_deleted_in_the_foreground_it_goes_in_the_same_order(operated: Operated) -> None:
+    """Kubernetes begins to delete the children, as asked; what is needed comes back, and the drain is not skipped."""
     run(operated)
-    operated.produce(2)
-    operated.commit(2)
+    operated.produce(5)
+    operated.commit(3)
     delete(operated, "--cascade=foreground")
+    operated.wait(lambda: operated.condition("SinkReady").get("reason") == "Draining", "a drain")
+    body = operated.get("k2pipeline", "crypto")
+    assert body is not None
+    assert body["metadata"]["finalizers"] == ["k2.dev/teardown"]
+    operated.commit(5)
     operated.wait(lambda: pods(operated), "the Job's pod")
     succeed(operated)
     operated.wait(lambda: gone(operated), "its end")

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
 from pydantic import SecretStr
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_cli.stack.kafka_config import server_properties
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
 from k2_core.engine_report import EngineReport, EngineWord
@@ -27,7 +28,7 @@ from k2_core.spec import KafkaSpec, SecretKeyRef
 from k2_core.types import Offset, Partition, TopicName
 from k2_operator.signals import Question
 from k2_operator.topics import Topics, kafka_settings, look
-from support.kafka import TopicFactory
+from support.kafka import TopicFactory, start_or_skip
 from support.lacking import needed
 from support.secure_kafka import MECHANISM, SHIBBOLETH, USER, SecureKafka
 
@@ -136,7 +137,17 @@ def test_a_group_that_kafka_keeps_from_the_operator_leaves_the_rest_known(tmp_pa
     with needed("a Kafka with TLS and passwords"):
         broker.start()
     try:
-        topics = Topics(secure_settings(broker))
+        topics = Topics(
+            ServiceSettings(
+                kafka_bootstrap_servers=broker.bootstrap_servers,
+                kafka_replication_factor=1,
+                kafka_security_protocol="SASL_SSL",
+                kafka_ca_file=broker.ca_file,
+                kafka_sasl_mechanism=MECHANISM,
+                kafka_sasl_username=USER,
+                kafka_sasl_password=SecretStr(SHIBBOLETH),
+            )
+        )
         name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers)
         asked = Question("ns", spec, (name,), {name: 1}, "read", "committed", {}, engine_group="engine")
         look(topics, asked)
@@ -182,21 +193,17 @@ def test_topics_that_are_to_go_are_deleted_and_a_second_time_is_no_fault(
     assert look(client(question), going) == gone
 
 
-class Hoarder(SecureKafka):
-    """A Kafka that deletes no topics."""
+def test_a_topic_that_may_not_be_deleted_is_told_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hoarding(*ports: int) -> str:
+        return f"{server_properties(*ports)}\ndelete.topic.enable=false\n"
 
-    def _properties(self) -> str:
-        return f"{super()._properties()}delete.topic.enable=false\n"
-
-
-def test_a_topic_that_may_not_be_deleted_is_told_and_stays(tmp_path: Path) -> None:
-    broker = Hoarder(tmp_path)
-    with needed("a Kafka with TLS and passwords"):
-        broker.start()
+    monkeypatch.setattr("k2_cli.stack.kafka.server_properties", hoarding)
+    broker = LocalKafka(tmp_path)
+    start_or_skip(broker)
     try:
-        topics = Topics(secure_settings(broker))
-        name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers)
+        name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers, replication_factor=1)
         asked = Question("ns", spec, (name,), {name: 1}, "read", "committed", {})
+        topics = client(asked)
         look(topics, asked)
         found = look(topics, replace(asked, create=False, remove=(name,)))
         assert found.topics_problem is not None
@@ -205,18 +212,6 @@ def test_a_topic_that_may_not_be_deleted_is_told_and_stays(tmp_path: Path) -> No
         assert (found.partitions, found.kafka_problem) == ({name: 1}, None)
     finally:
         broker.stop()
-
-
-def secure_settings(broker: SecureKafka) -> ServiceSettings:
-    return ServiceSettings(
-        kafka_bootstrap_servers=broker.bootstrap_servers,
-        kafka_replication_factor=1,
-        kafka_security_protocol="SASL_SSL",
-        kafka_ca_file=broker.ca_file,
-        kafka_sasl_mechanism=MECHANISM,
-        kafka_sasl_username=USER,
-        kafka_sasl_password=SecretStr(SHIBBOLETH),
-    )
 
 
 def test_a_small_topic_grows_only_where_that_is_asked_for(question: Question) -> None:
