@@ -85,8 +85,9 @@ def in_log(running: Running) -> pa.Table:
     messages = read_topic(info.kafka, TOPIC)
     decoded = BatchDecoder(TRADES, PackagedSchemas().by_id).decode([message.value() for message in messages])
     assert decoded.rejected == ()
-    places = [pa.array([one.partition() for one in messages]), pa.array([one.offset() for one in messages])]
-    return decoded.rows.append_column(PLACE[0], places[0]).append_column(PLACE[1], places[1]).sort_by(ORDER)
+    partitions = pa.array([one.partition() for one in messages], pa.int32())
+    offsets = pa.array([one.offset() for one in messages], pa.int64())
+    return decoded.rows.append_column(PLACE[0], partitions).append_column(PLACE[1], offsets).sort_by(ORDER)
 
 
 def in_table(running: Running, ends: Mapping[int, int]) -> pa.Table:
