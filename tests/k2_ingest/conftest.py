@@ -10,7 +10,6 @@ import pytest
 
 from k2_cli.stack.kafka import LocalKafka
 from support.ingest import IngestProcess, Workspace
-from support.lacking import skip_or_fail
 
 PROJECT = Path(__file__).parents[2]
 
@@ -20,7 +19,7 @@ def captures_dir() -> Path:
     """The folder of real market data; see CONTRIBUTING for what it holds."""
     folder = Path(os.environ.get("K2_TEST_DATA", PROJECT.parent / "shared" / "data"))
     if not folder.is_dir():
-        skip_or_fail(f"needs the market-data captures: found no folder {folder}; set K2_TEST_DATA")
+        pytest.skip(f"needs the market-data captures: found no folder {folder}; set K2_TEST_DATA")
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from support.lacking import skip_or_fail
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,5 +15,5 @@ def capture_files(folder: str, pattern: str) -> list[Path]:
     base = Path(os.environ.get("K2_TEST_DATA", ROOT.parent / "shared" / "data"))
     files = sorted((base / folder).glob(pattern))
     if not files:
-        skip_or_fail(f"needs captures: {base / folder} holds no {pattern}; set K2_TEST_DATA to the folder of the data")
+        pytest.skip(f"needs captures: {base / folder} holds no {pattern}; set K2_TEST_DATA to the folder of the data")
     return files
