@@ -54,6 +54,8 @@ _FENCE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _FORBIDDEN: Final[Mapping[str, re.Pattern[str]]] = {
     "a package index of somebody's own": re.compile(r"--(extra-)?index-url|--find-links|--trusted-host"),
     "somebody's home folder": re.compile(r"(?<![\w.$~}])/(home/[a-z]\w*|Users/[A-Za-z]\w*|root)/"),
+    "where somebody keeps their captures": re.compile(r"shared[\"']? ?/ ?[\"']?data"),
+    "a number on somebody's list of work": re.compile(r"\b[Ii]ssues? \d"),
 }
 
 

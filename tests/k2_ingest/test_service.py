@@ -28,6 +28,7 @@ from k2_ingest.exchange.synthetic import Market
 from k2_ingest.files.service import FileService
 from k2_ingest.service import IngestService, choose_source, service_for
 from k2_ingest.settings import IngestSettings
+from support.captures import capture_files
 from support.ingest import IngestProcess, Workspace, exchange_status, running_exchange, wait_until
 
 pytestmark = pytest.mark.kafka
@@ -81,8 +82,8 @@ def test_all_that_goes_in_comes_out(workspace: Workspace) -> None:
 
 
 @pytest.mark.captures
-def test_a_real_capture_comes_out_as_it_was_recorded(workspace: Workspace, captures_dir: Path) -> None:
-    files = tuple(sorted((captures_dir / "binance-ws").glob("*.gz")))
+def test_a_real_capture_comes_out_as_it_was_recorded(workspace: Workspace) -> None:
+    files = tuple(capture_files("binance-ws", "*.gz"))
     with running_exchange(ExchangeConfig(CaptureSource(files))) as exchange:
         assert workspace.start(exchange).wait() == 0
     recorded = [
