@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from committed import Commit, check_ids, commits_of, committed_s
 from figures import Figure, at_least, at_most
 from load import Load, Market
 from workload import Progress
@@ -34,8 +35,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 from k2_cli.stack.kafka import LocalKafka
 from k2_cli.stack.ports import find_free
 from k2_core.errors import SetupError
-from k2_core.state import STATE_KEY, CommitState, PartitionState
-from k2_core.types import Partition, Symbol
+from k2_core.types import Symbol
 from support.lake import committed_state, trades_table
 from support.sink import SinkProcess, SinkWorkspace, wait_until
 from support.throttle import throttled
@@ -154,17 +154,10 @@ def _takes(work: SinkWorkspace, load: Load) -> float:
     return (last - first) / (last_s - first_s)
 
 
-def _commits(work: SinkWorkspace) -> list[tuple[float, Mapping[Partition, PartitionState]]]:
-    """Return when each commit was, in seconds of the epoch, and where the table stood then."""
+def _commits(work: SinkWorkspace) -> list[Commit]:
     table = trades_table(work.settings, work.namespace)
     assert table is not None
-    found = []
-    for snapshot in sorted(table.snapshots(), key=lambda one: one.sequence_number or 0):
-        assert snapshot.summary is not None
-        state = CommitState.parse(snapshot.summary.additional_properties[STATE_KEY])
-        if (topic := state.topics.get(work.topic)) is not None:
-            found.append((snapshot.timestamp_ms / 1e3, topic.partitions))
-    return found
+    return commits_of(table, work.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,22 +211,11 @@ def _critical(work: SinkWorkspace, storm: Storm) -> tuple[float, np.ndarray[Any,
     """Return the share in percent of the critical trades that were committed in time, and their ages in seconds."""
     rows = _rows(work).filter(pc.field("symbol").isin(CRITICAL))
     received_s = rows.column("receive_timestamp").cast(pa.int64()).to_numpy() / 1e6
-    committed_s = _committed_s(work, rows.column("kafka_partition").to_numpy(), rows.column("kafka_offset").to_numpy())
+    where = (rows.column(name).to_numpy() for name in ("kafka_partition", "kafka_offset"))
+    taken_s = committed_s(_commits(work), *where)
     offered = (received_s >= storm.began_s) & (received_s <= storm.ended_s)
     due = offered & (received_s <= storm.ended_s - 2 * COMMIT_INTERVAL_S)
-    return 100 * float(np.mean(committed_s[due] <= storm.ended_s)), (committed_s - received_s)[offered]
-
-
-def _committed_s(work: SinkWorkspace, partition: Any, offset: Any) -> Any:
-    """Return when each record was taken in: the time of the first snapshot whose `next` lies behind it."""
-    commits = _commits(work)
-    times_s = np.array([at_s for at_s, _ in commits])
-    committed_s = np.empty(len(offset))
-    for number in map(Partition, range(PARTITIONS)):
-        upto = np.array([ends[number].next if number in ends else 0 for _, ends in commits])
-        here = partition == number
-        committed_s[here] = times_s[np.searchsorted(upto, offset[here], side="right")]
-    return committed_s
+    return 100 * float(np.mean(taken_s[due] <= storm.ended_s)), (taken_s - received_s)[offered]
 
 
 def _rows(work: SinkWorkspace) -> pa.Table:
@@ -245,12 +227,8 @@ def _rows(work: SinkWorkspace) -> pa.Table:
 
 def _check(work: SinkWorkspace, load: Load) -> None:
     """Check that each id of each symbol is in the table once, and that nothing is owed."""
+    check_ids(_rows(work), load.expected())
     state = committed_state(work.settings, work.namespace)
-    rows = _rows(work)
-    for symbol, last in load.expected().items():
-        ids = np.sort(rows.filter(pc.field("symbol") == symbol).column("trade_id").cast(pa.int64()).to_numpy())
-        if not np.array_equal(ids, np.arange(1, last + 1)):
-            raise SetupError(f"{symbol}: found {len(ids)} rows, expected the ids 1 to {last}, each once")
     if state is None or state.open_ledger:
         raise SetupError("found an open ledger after the storm, expected none")
 
