@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,18 +123,16 @@ def _storm(work: SinkWorkspace, load: Load, progress: Progress) -> list[Figure]:
         raise SetupError("the sink did not drain")
     committed, ages = _critical(work, storm)
     _check(work, load)
-    rises_s = [at_s for at_s, level in levels if level > calm]
-    acted = [at_most("storm", "spike to the sink acting on a level", rises_s[0], "s", 5)] if rises_s else []
     return [
         at_most("storm", "level at half of what the sink can take", calm, "level", 0),
-        *acted,
+        at_most("storm", "spike to the sink acting on a level", acted_s(levels, calm), "s", 5),
         at_most("storm", "spike to more sinks asked for", asked_s, "s", 30),
         at_least(
             "storm", "critical committed, of what was offered until 2 intervals before the end", committed, "%", 99.9
         ),
         at_most("storm", "committed age of critical, p99", float(np.percentile(ages, 99)), "s", 2 * COMMIT_INTERVAL_S),
         Figure("storm", "committed age of critical, p50", float(np.median(ages)), "s"),
-        Figure("storm", "highest level of the sink", max((level for _, level in levels), default=int(calm)), "level"),
+        Figure("storm", "highest level of the sink", max(level for _, level in levels), "level"),
         Figure("storm", "offered, of what the sink can take", offered / takes, "ratio"),
         Figure("storm", "end of the storm to level 0 with nothing owed", back_s, "s"),
     ]
@@ -167,11 +165,10 @@ class Controller:
     url: str
 
     def figure(self, name: str) -> float:
-        """Return one of its figures, 0 while it is absent."""
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
-            if line.startswith(name):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        """Return one of its figures; it must be there, as its absence is not a 0."""
+        if (found := figure_in(httpx.get(f"{self.url}/metrics").text, name)) is None:
+            raise SetupError(f"the controller has no figure {name}, expected one")
+        return found
 
 
 @contextmanager
@@ -191,9 +188,32 @@ def _controller(work: SinkWorkspace) -> Iterator[Controller]:
 
 def _answers(controller: Controller) -> bool:
     try:
-        return controller.figure('k2_controller_turns_total{outcome="looked"}') > 0
+        text = httpx.get(f"{controller.url}/metrics").text
     except httpx.TransportError:
         return False
+    return (figure_in(text, 'k2_controller_turns_total{outcome="looked"}') or 0) > 0
+
+
+def figure_in(text: str, name: str) -> float | None:
+    """Return the figure with exactly this name and labels from a page of metrics, None while it is absent."""
+    for line in text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    return None
+
+
+def acted_s(levels: Sequence[tuple[float, int]], calm: float) -> float:
+    """Return how many seconds into the storm the sink first rose above its level in the calm.
+
+    Raises:
+        SetupError: It never did: then nothing was decided, or the storm was none.
+    """
+    rises_s = [at_s for at_s, level in levels if level > calm]
+    if not rises_s:
+        raise SetupError(
+            f"the sink acted on the levels {[level for _, level in levels]}, expected one above {calm:.0f}"
+        )
+    return rises_s[0]
 
 
 def _levels(sink: SinkProcess, storm: Storm) -> list[tuple[float, int]]:
