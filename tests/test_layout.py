@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,8 @@ _FENCE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _FORBIDDEN: Final[Mapping[str, re.Pattern[str]]] = {
     "a package index of somebody's own": re.compile(r"--(extra-)?index-url|--find-links|--trusted-host"),
     "somebody's home folder": re.compile(r"(?<![\w.$~}])/(home/[a-z]\w*|Users/[A-Za-z]\w*|root)/"),
+    "where somebody keeps their captures": re.compile(r"shared[\"']? ?/ ?[\"']?data"),
+    "a number on somebody's list of work": re.compile(r"\b[Ii]ssues? \d"),
 }
 
 
@@ -62,17 +65,28 @@ def relative(path: Path) -> str:
 
 @cache
 def tracked_texts() -> Mapping[str, str]:
-    """The files that git knows, as far as they are text."""
-    try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout")
+    """The files that git knows, as far as they are text; in a copy without git those that it would not ignore."""
     texts = {}
-    for name in listed.stdout.split("\0"):
+    for name in tracked_names() if (ROOT / ".git").exists() else names_not_ignored():
         path = ROOT / name
-        if name and path.is_file() and b"\0" not in (content := path.read_bytes()):
+        if path.is_file() and b"\0" not in (content := path.read_bytes()):
             texts[name] = content.decode("utf-8")
     return texts
+
+
+def tracked_names() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.rstrip("\0").split("\0")
+
+
+def names_not_ignored() -> list[str]:
+    patterns = [".git", *(line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines())]
+    names = [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()]
+    return [
+        name.as_posix()
+        for name in names
+        if not any(fnmatch(part, pattern) for part in name.parts for pattern in patterns)
+    ]
 
 
 class TestOperator:
@@ -154,3 +168,8 @@ class TestWords:
             for match in _FORBIDDEN[what].finditer(text)
         ]
         assert found == []
+
+    def test_a_copy_without_git_is_searched_too(self) -> None:
+        names = names_not_ignored()
+        assert {"README.md", ".gitignore", relative(Path(__file__))} <= set(names)
+        assert [name for name in names if name.startswith((".git/", ".venv/"))] == []

@@ -11,9 +11,10 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from committed import check_table
 from figures import Figure
 from sink_run import run_to_end, settings_in
-from workload import NAMESPACE, SYMBOLS, Progress, prefill, write_pipeline
+from workload import NAMESPACE, SYMBOLS, Progress, expected_ids, prefill, write_pipeline
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.control import Command
@@ -64,4 +65,6 @@ def _sink(folder: Path, kafka: LocalKafka, level: Level, priority: str, owed: in
     found = owed_records(CommitState.parse(table.properties[STATE_KEY]).open_ledger)
     if found != owed:
         raise SetupError(f"the ledger owes {found} records, expected {owed}")
+    if not owed:
+        check_table(table, expected_ids(RECORDS))
     return RECORDS / float(last["cpu_s"])

@@ -21,9 +21,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import yaml
+from committed import check_table, commits_of, committed_s
 from figures import Figure, at_least, at_most
-from workload import Progress
+from pyiceberg.table import Table
+from workload import TOPIC, Progress
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_cli.stack.ports import find_free
@@ -126,25 +129,48 @@ def _throughput(place: Place) -> float:
         _wait(lambda: _emitted(place) > 0, "the exchange to send")
         started = time.monotonic()
         _wait(lambda: _committed(place) >= COUNT, "everything to be committed")
-        return COUNT / (time.monotonic() - started)
+        took_s = time.monotonic() - started
+        check_table(_table(place), _sent_ids(place))
+        return COUNT / took_s
+
+
+def _streams(place: Place) -> dict[str, dict[str, int]]:
+    """Return what the exchange says of each stream."""
+    status = httpx.get(f"http://127.0.0.1:{place.exchange_port}/k2/status", timeout=5).json()
+    streams: dict[str, dict[str, int]] = status["streams"]
+    return streams
 
 
 def _emitted(place: Place) -> int:
     try:
-        status = httpx.get(f"http://127.0.0.1:{place.exchange_port}/k2/status", timeout=5).json()
+        return sum(stream["emitted"] for stream in _streams(place).values())
     except httpx.TransportError:
         return 0
-    return sum(stream["emitted"] for stream in status["streams"].values())
 
 
-def _committed(place: Place) -> int:
+def _sent_ids(place: Place) -> dict[str, range]:
+    sent = {
+        name.partition("@")[0].upper(): range(stream["first_id"], stream["last_id"] + 1)
+        for name, stream in _streams(place).items()
+        if name.endswith("@trade")
+    }
+    if (total := sum(map(len, sent.values()))) != COUNT:
+        raise SetupError(f"the exchange sent {total} trades, expected {COUNT}")
+    return sent
+
+
+def _table(place: Place) -> Table | None:
     settings = ServiceSettings.model_validate(
         {
             "catalog_uri": place.environment["K2_CATALOG_URI"],
             "warehouse": place.environment["K2_WAREHOUSE"],
         }
     )
-    table = load_table(open_catalog(settings), NAMESPACE, TRADES)
+    return load_table(open_catalog(settings), NAMESPACE, TRADES)
+
+
+def _committed(place: Place) -> int:
+    table = _table(place)
     text = table.metadata.properties.get(STATE_KEY) if table else None
     if text is None:
         return 0
@@ -174,9 +200,25 @@ def _freshness(place: Place) -> tuple[list[float], dict[str, float]]:
                 "received to in the tail (upper edge of the bucket)": (client, "k2_query_freshness_seconds"),
             }
             before = {text: _buckets(server, name) for text, (server, name) in stages.items()}
+            began_s = time.time()
             ages, receive = _ask(client)
             found = {text: _bucket_p99(before[text], _buckets(*stage)) for text, stage in stages.items()}
+        found["received to committed"] = _p99(_commit_ages(place, began_s))
         return ages, {"exchange to received": _p99(receive), **found}
+
+
+def _commit_ages(place: Place, began_s: float) -> list[float]:
+    """Return the seconds from the receipt of each trade since then to the commit that holds it, as the table tells."""
+    table = _table(place)
+    assert table is not None
+    fields = ("receive_timestamp", "kafka_partition", "kafka_offset")
+    rows = table.scan(selected_fields=fields).to_arrow()
+    received_s = rows.column("receive_timestamp").cast(pa.int64()).to_numpy() / 1e6
+    where = (rows.column(name).to_numpy() for name in ("kafka_partition", "kafka_offset"))
+    ages = (committed_s(commits_of(table, TOPIC), *where) - received_s)[received_s >= began_s]
+    if not len(ages):
+        raise SetupError("freshness: found no commit of a trade that came while the API was asked, expected one")
+    return [float(age) for age in ages]
 
 
 def _recent(client: httpx.Client, symbol: str) -> httpx.Response:

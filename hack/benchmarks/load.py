@@ -74,13 +74,13 @@ class Load:
         self._most.value = self.sent + count
         self._rate.value = FULL_SPEED
 
-    def expected(self) -> Mapping[Symbol, int]:
-        """Return the highest id of each symbol after what was sent; only while nothing is offered."""
+    def expected(self) -> Mapping[str, range]:
+        """Return the ids of each symbol after what was sent; only while nothing is offered."""
         counts = dict.fromkeys(self._market.round_of, 0)
         full, rest = divmod(self.sent, len(self._market.round_of))
         for number, symbol in enumerate(self._market.round_of):
             counts[symbol] += full + (number < rest)
-        return counts
+        return {symbol: range(1, count + 1) for symbol, count in counts.items()}
 
 
 def _produce(client: dict[str, Any], market: Market, rate: Any, most: Any, sent: Any) -> None:

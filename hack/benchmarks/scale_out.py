@@ -17,13 +17,14 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from committed import check_table, commits_of
 from confluent_kafka.admin import AdminClient
 from figures import Figure, at_least
 from load import Load, Market
@@ -57,7 +58,7 @@ from k2_query.settings import QuerySettings
 from k2_query.trino_client import TrinoClient, TrinoServer
 from k2_query.trino_engine import TrinoEngine
 from k2_sink.files import FileWriter, sort_rows
-from support.lake import table_rows, trades_table
+from support.lake import trades_table
 from support.postgres import LocalPostgres
 from support.s3 import LocalS3
 from support.sink import SinkWorkspace, wait_until
@@ -105,11 +106,12 @@ def _sinks(folder: Path, progress: Progress) -> list[Figure]:
         with Load(filled.settings, Market(filled.topic, PARTITIONS, _even_symbols())) as load:
             load.burst(RECORDS)
             wait_until(lambda: load.sent >= RECORDS, "the log to be filled", PATIENCE_S)
+            expected = load.expected()
         progress(f"{RECORDS:,} records in {PARTITIONS} partitions")
         for count in SINKS:
             work = _workspace(kafka.bootstrap_servers, folder / f"sinks-{count}", NAMESPACE)
             try:
-                rates[count] = _rate(work, count)
+                rates[count] = _rate(work, count, expected)
             finally:
                 work.close()
             progress(f"{count} sinks of {SINK_CORES} cores: {rates[count]:,.0f} records/s")
@@ -144,7 +146,7 @@ def _even_symbols() -> tuple[Symbol, ...]:
     return tuple(symbol for own in found.values() for symbol in own)
 
 
-def _rate(work: SinkWorkspace, count: int) -> float:
+def _rate(work: SinkWorkspace, count: int, expected: Mapping[str, range]) -> float:
     """Return records a second of so many sinks, from the table's own snapshots."""
     work.set_level(4)
     sinks = [work.start() for _ in range(count)]
@@ -159,9 +161,7 @@ def _rate(work: SinkWorkspace, count: int) -> float:
     for sink in sinks:
         if sink.terminate() != 0:
             raise SetupError(f"a sink failed: {sink.lines[-1]}")
-    ids = table_rows(work.settings, work.namespace).column("message_id")
-    if len(ids) != RECORDS or len(ids.unique()) != RECORDS:
-        raise SetupError(f"the table holds {len(ids)} rows, {len(ids.unique())} distinct, expected {RECORDS} of each")
+    check_table(trades_table(work.settings, work.namespace), expected)
     commits = _commits(work)
     (first_s, first), (last_s, last) = (
         next(commit for commit in commits if commit[1] >= share * RECORDS) for share in (0.1, 0.9)
@@ -182,13 +182,8 @@ def _commits(work: SinkWorkspace) -> list[tuple[float, int]]:
     """Return when each commit was, in seconds of the epoch, and how many records the table had taken in then."""
     table = trades_table(work.settings, work.namespace)
     assert table is not None
-    found: list[tuple[float, int]] = []
-    for snapshot in sorted(table.snapshots(), key=lambda one: one.sequence_number or 0):
-        assert snapshot.summary is not None
-        state = CommitState.parse(snapshot.summary.additional_properties[STATE_KEY])
-        if (topic := state.topics.get(work.topic)) is not None:
-            found.append((snapshot.timestamp_ms / 1e3, sum(one.next for one in topic.partitions.values())))
-    return found
+    commits = commits_of(table, work.topic)
+    return [(at_s, sum(one.next for one in ends.values())) for at_s, ends in commits]
 
 
 def _queries(folder: Path, progress: Progress) -> list[Figure]:

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import fastavro
 import pyarrow as pa
+from committed import check_table
 from confluent_kafka import Consumer, TopicPartition
 from figures import Figure, at_least, at_most
 from sink_run import run_to_end, settings_in
-from workload import NAMESPACE, TOPIC, Progress, prefill, write_pipeline
+from workload import NAMESPACE, TOPIC, Progress, expected_ids, prefill, write_pipeline
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.codec import PREFIX_BYTES
 from k2_core.config import ServiceSettings
-from k2_core.errors import SetupError
 from k2_core.records import TRADES
 from k2_core.runtime import tune_for_batches
 from k2_core.tables import ensure_table, load_table, open_catalog
@@ -124,8 +124,4 @@ def _per_record(folder: Path, bootstrap_servers: str) -> float:
 
 def _check(settings: ServiceSettings) -> None:
     """Refuse to report on rows that are not all there, once each."""
-    table = load_table(open_catalog(settings), NAMESPACE, TRADES)
-    assert table is not None
-    ids = table.scan(selected_fields=("message_id",)).to_arrow().column("message_id")
-    if len(ids) != RECORDS or len(ids.unique()) != RECORDS:
-        raise SetupError(f"the table holds {len(ids)} rows, {len(ids.unique())} distinct, expected {RECORDS} of each")
+    check_table(load_table(open_catalog(settings), NAMESPACE, TRADES), expected_ids(RECORDS))

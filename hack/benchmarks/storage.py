@@ -1,14 +1,14 @@
 """Bytes a trade: a real capture as one sorted file with every column of the table, beside pyarrow's defaults.
 
 The capture's trades are parsed by the ingest's own venue parser and encoded as they travel, so the rows are the
-table's. Its folder is named by K2_TEST_DATA (default: ../shared/data beside the project).
+table's. Captures are those of the folder that K2_TEST_DATA names (default: captures beside the project).
 """
 
 from __future__ import annotations
 
 import gzip
 import io
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from figures import Figure, at_most
 from workload import TOPIC, Progress
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
 from k2_core.codec import BatchDecoder
 from k2_core.errors import SetupError
@@ -28,14 +30,14 @@ from k2_ingest.venues import binance
 from k2_sink.batch import Batch, Chunk
 from k2_sink.dedup import SeenIds
 from k2_sink.files import parquet_options, sort_rows
+from support.captures import captures_folder
 
 LEVELS = (3, 9)
 
 
 def run(progress: Progress) -> list[Figure]:
     """Read the captures, and write their trades each way."""
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("K2_TEST_DATA", root.parent / "shared/data")) / "binance-ws"
+    folder = captures_folder("binance-ws")
     files = sorted(folder.glob("*.gz"))
     if not files:
         raise SetupError(f"captures: found none in {folder}, expected *.gz; set K2_TEST_DATA")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from committed import Commit, check_ids, commits_of, committed_s
 from figures import Figure, at_least, at_most
 from load import Load, Market
 from workload import Progress
@@ -34,8 +35,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 from k2_cli.stack.kafka import LocalKafka
 from k2_cli.stack.ports import find_free
 from k2_core.errors import SetupError
-from k2_core.state import STATE_KEY, CommitState, PartitionState
-from k2_core.types import Partition, Symbol
+from k2_core.types import Symbol
 from support.lake import committed_state, trades_table
 from support.sink import SinkProcess, SinkWorkspace, wait_until
 from support.throttle import throttled
@@ -123,18 +123,16 @@ def _storm(work: SinkWorkspace, load: Load, progress: Progress) -> list[Figure]:
         raise SetupError("the sink did not drain")
     committed, ages = _critical(work, storm)
     _check(work, load)
-    rises_s = [at_s for at_s, level in levels if level > calm]
-    acted = [at_most("storm", "spike to the sink acting on a level", rises_s[0], "s", 5)] if rises_s else []
     return [
         at_most("storm", "level at half of what the sink can take", calm, "level", 0),
-        *acted,
+        at_most("storm", "spike to the sink acting on a level", acted_s(levels, calm), "s", 5),
         at_most("storm", "spike to more sinks asked for", asked_s, "s", 30),
         at_least(
             "storm", "critical committed, of what was offered until 2 intervals before the end", committed, "%", 99.9
         ),
         at_most("storm", "committed age of critical, p99", float(np.percentile(ages, 99)), "s", 2 * COMMIT_INTERVAL_S),
         Figure("storm", "committed age of critical, p50", float(np.median(ages)), "s"),
-        Figure("storm", "highest level of the sink", max((level for _, level in levels), default=int(calm)), "level"),
+        Figure("storm", "highest level of the sink", max(level for _, level in levels), "level"),
         Figure("storm", "offered, of what the sink can take", offered / takes, "ratio"),
         Figure("storm", "end of the storm to level 0 with nothing owed", back_s, "s"),
     ]
@@ -154,17 +152,10 @@ def _takes(work: SinkWorkspace, load: Load) -> float:
     return (last - first) / (last_s - first_s)
 
 
-def _commits(work: SinkWorkspace) -> list[tuple[float, Mapping[Partition, PartitionState]]]:
-    """Return when each commit was, in seconds of the epoch, and where the table stood then."""
+def _commits(work: SinkWorkspace) -> list[Commit]:
     table = trades_table(work.settings, work.namespace)
     assert table is not None
-    found = []
-    for snapshot in sorted(table.snapshots(), key=lambda one: one.sequence_number or 0):
-        assert snapshot.summary is not None
-        state = CommitState.parse(snapshot.summary.additional_properties[STATE_KEY])
-        if (topic := state.topics.get(work.topic)) is not None:
-            found.append((snapshot.timestamp_ms / 1e3, topic.partitions))
-    return found
+    return commits_of(table, work.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +165,10 @@ class Controller:
     url: str
 
     def figure(self, name: str) -> float:
-        """Return one of its figures, 0 while it is absent."""
-        for line in httpx.get(f"{self.url}/metrics").text.splitlines():
-            if line.startswith(name):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        """Return one of its figures; it must be there, as its absence is not a 0."""
+        if (found := figure_in(httpx.get(f"{self.url}/metrics").text, name)) is None:
+            raise SetupError(f"the controller has no figure {name}, expected one")
+        return found
 
 
 @contextmanager
@@ -198,9 +188,32 @@ def _controller(work: SinkWorkspace) -> Iterator[Controller]:
 
 def _answers(controller: Controller) -> bool:
     try:
-        return controller.figure('k2_controller_turns_total{outcome="looked"}') > 0
+        text = httpx.get(f"{controller.url}/metrics").text
     except httpx.TransportError:
         return False
+    return (figure_in(text, 'k2_controller_turns_total{outcome="looked"}') or 0) > 0
+
+
+def figure_in(text: str, name: str) -> float | None:
+    """Return the figure with exactly this name and labels from a page of metrics, None while it is absent."""
+    for line in text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    return None
+
+
+def acted_s(levels: Sequence[tuple[float, int]], calm: float) -> float:
+    """Return how many seconds into the storm the sink first rose above its level in the calm.
+
+    Raises:
+        SetupError: It never did: then nothing was decided, or the storm was none.
+    """
+    rises_s = [at_s for at_s, level in levels if level > calm]
+    if not rises_s:
+        raise SetupError(
+            f"the sink acted on the levels {[level for _, level in levels]}, expected one above {calm:.0f}"
+        )
+    return rises_s[0]
 
 
 def _levels(sink: SinkProcess, storm: Storm) -> list[tuple[float, int]]:
@@ -218,22 +231,11 @@ def _critical(work: SinkWorkspace, storm: Storm) -> tuple[float, np.ndarray[Any,
     """Return the share in percent of the critical trades that were committed in time, and their ages in seconds."""
     rows = _rows(work).filter(pc.field("symbol").isin(CRITICAL))
     received_s = rows.column("receive_timestamp").cast(pa.int64()).to_numpy() / 1e6
-    committed_s = _committed_s(work, rows.column("kafka_partition").to_numpy(), rows.column("kafka_offset").to_numpy())
+    where = (rows.column(name).to_numpy() for name in ("kafka_partition", "kafka_offset"))
+    taken_s = committed_s(_commits(work), *where)
     offered = (received_s >= storm.began_s) & (received_s <= storm.ended_s)
     due = offered & (received_s <= storm.ended_s - 2 * COMMIT_INTERVAL_S)
-    return 100 * float(np.mean(committed_s[due] <= storm.ended_s)), (committed_s - received_s)[offered]
-
-
-def _committed_s(work: SinkWorkspace, partition: Any, offset: Any) -> Any:
-    """Return when each record was taken in: the time of the first snapshot whose `next` lies behind it."""
-    commits = _commits(work)
-    times_s = np.array([at_s for at_s, _ in commits])
-    committed_s = np.empty(len(offset))
-    for number in map(Partition, range(PARTITIONS)):
-        upto = np.array([ends[number].next if number in ends else 0 for _, ends in commits])
-        here = partition == number
-        committed_s[here] = times_s[np.searchsorted(upto, offset[here], side="right")]
-    return committed_s
+    return 100 * float(np.mean(taken_s[due] <= storm.ended_s)), (taken_s - received_s)[offered]
 
 
 def _rows(work: SinkWorkspace) -> pa.Table:
@@ -245,12 +247,8 @@ def _rows(work: SinkWorkspace) -> pa.Table:
 
 def _check(work: SinkWorkspace, load: Load) -> None:
     """Check that each id of each symbol is in the table once, and that nothing is owed."""
+    check_ids(_rows(work), load.expected())
     state = committed_state(work.settings, work.namespace)
-    rows = _rows(work)
-    for symbol, last in load.expected().items():
-        ids = np.sort(rows.filter(pc.field("symbol") == symbol).column("trade_id").cast(pa.int64()).to_numpy())
-        if not np.array_equal(ids, np.arange(1, last + 1)):
-            raise SetupError(f"{symbol}: found {len(ids)} rows, expected the ids 1 to {last}, each once")
     if state is None or state.open_ledger:
         raise SetupError("found an open ledger after the storm, expected none")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from k2_ingest.trade import Trade
 Progress = Callable[[str], None]
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT", "DOGEUSDT", "LTCUSDT")
 START_US = 1_795_219_200_000_000  # 2026-11-21T00:00:00Z
+LAST_ID = 3_735_683_259
+"""Of each symbol before its first trade."""
 NAMESPACE = "market"
 TOPIC = TopicName("market.crypto.trades.binance")
 
@@ -27,11 +30,10 @@ def trades(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
     """Yield (symbol, Kafka value): unevenly traded symbols, prices that walk, millisecond times, ids without a gap."""
     draw = random.Random(seed)
     encoders = {name: TradeEncoder(Identity("binance", "spot", "crypto", Symbol(name))) for name in SYMBOLS}
-    ids = dict.fromkeys(SYMBOLS, 3_735_683_259)
-    prices = {name: draw.randrange(10**8, 7 * 10**12, 10**6) for name in SYMBOLS}
-    weights = [2.0**-rank for rank in range(len(SYMBOLS))]
+    ids = dict.fromkeys(SYMBOLS, LAST_ID)
+    prices, names = _opening(draw, count)
     now_ms = START_US // 1000
-    for name in draw.choices(SYMBOLS, weights, k=count):
+    for name in names:
         ids[name] += 1
         prices[name] = max(10**6, prices[name] + draw.randint(-3, 3) * 10**6)
         now_ms += draw.random() < 0.3
@@ -41,6 +43,19 @@ def trades(count: int, seed: int = 1) -> Iterator[tuple[str, bytes]]:
             Symbol(name), ids[name], draw.random() < 0.5, prices[name], quantity, exchange_us, (("E", now_ms),)
         )
         yield name, encoders[name].encode(trade, exchange_us + draw.randrange(500, 40_000))
+
+
+def _opening(draw: random.Random, count: int) -> tuple[dict[str, int], list[str]]:
+    """Return the first price of each symbol, and whose each trade is."""
+    prices = {name: draw.randrange(10**8, 7 * 10**12, 10**6) for name in SYMBOLS}
+    weights = [2.0**-rank for rank in range(len(SYMBOLS))]
+    return prices, draw.choices(SYMBOLS, weights, k=count)
+
+
+def expected_ids(count: int, seed: int = 1) -> Mapping[str, range]:
+    """Return the ids of each symbol in so many `trades`."""
+    _, names = _opening(random.Random(seed), count)
+    return {name: range(LAST_ID + 1, LAST_ID + 1 + times) for name, times in Counter(names).items()}
 
 
 def prefill(settings: ServiceSettings, count: int, partitions: int, progress: Progress, *, keyed: bool = False) -> int:

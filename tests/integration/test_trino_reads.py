@@ -51,18 +51,14 @@ def test_trino_reads_each_snapshot_of_the_table(trino: LocalTrino, world: World)
         assert found[3] == newest.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-@pytest.mark.parametrize(("ci", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
-def test_without_memory_it_is_skipped_and_fails_under_ci(
-    ci: str, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_memory_it_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Little:
         available = 3_000_000_000
 
     def little() -> Any:
         return Little()
 
-    monkeypatch.setenv("CI", ci)
     monkeypatch.setattr(trino_servers, "find_java", lambda: Path("/bin/true"))
     monkeypatch.setattr(psutil, "virtual_memory", little)
-    with pytest.raises(outcome, match=r"needs Trino: found 3\.0 GB of memory available, expected 6 GB"):
+    with pytest.raises(pytest.skip.Exception, match=r"needs Trino: found 3\.0 GB of memory available, expected 6 GB"):
         trino_servers.start_or_skip(LocalTrino(tmp_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,18 +9,6 @@ import pytest
 
 from k2_cli.stack.kafka import LocalKafka
 from support.ingest import IngestProcess, Workspace
-from support.lacking import skip_or_fail
-
-PROJECT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def captures_dir() -> Path:
-    """The folder of real market data; see CONTRIBUTING for what it holds."""
-    folder = Path(os.environ.get("K2_TEST_DATA", PROJECT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        skip_or_fail(f"needs the market-data captures: found no folder {folder}; set K2_TEST_DATA")
-    return folder
 
 
 @pytest.fixture

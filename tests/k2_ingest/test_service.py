@@ -9,6 +9,7 @@ import time
 from decimal import Decimal
 from itertools import islice, pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -27,7 +28,8 @@ from k2_ingest.exchange.synthetic import Market
 from k2_ingest.files.service import FileService
 from k2_ingest.service import IngestService, choose_source, service_for
 from k2_ingest.settings import IngestSettings
-from support.ingest import Workspace, exchange_status, running_exchange, wait_until
+from support.captures import capture_files
+from support.ingest import IngestProcess, Workspace, exchange_status, running_exchange, wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -80,8 +82,8 @@ def test_all_that_goes_in_comes_out(workspace: Workspace) -> None:
 
 
 @pytest.mark.captures
-def test_a_real_capture_comes_out_as_it_was_recorded(workspace: Workspace, captures_dir: Path) -> None:
-    files = tuple(sorted((captures_dir / "binance-ws").glob("*.gz")))
+def test_a_real_capture_comes_out_as_it_was_recorded(workspace: Workspace) -> None:
+    files = tuple(capture_files("binance-ws", "*.gz"))
     with running_exchange(ExchangeConfig(CaptureSource(files))) as exchange:
         assert workspace.start(exchange).wait() == 0
     recorded = [
@@ -136,10 +138,47 @@ def test_a_killed_process_leaves_a_visible_gap_and_no_duplicate(workspace: Works
         second.terminate()
         assert second.wait() == 0
         streams = exchange_status(exchange)["streams"]
+    check_all_written_once_or_told(workspace, streams)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", [SEED, SEED + 1, SEED + 2])
+def test_killed_again_and_again_at_any_moment(workspace: Workspace, seed: int) -> None:
+    """Each a moment after so many acknowledged trades, or anywhere from the beginning of its start."""
+    draw = Random(seed)
+    moments = [(draw.randrange(1_000, 5_000), draw.uniform(0, 0.3))]  # in an empty log nobody sees a gap
+    moments += [
+        (0, draw.uniform(0, 2)) if draw.random() < 0.5 else (draw.randrange(1, 5_000), draw.uniform(0, 0.3))
+        for _ in range(4)
+    ]
+    with running_exchange(ExchangeConfig(source(10**9, rate=3_000))) as exchange:
+        for acknowledged, after_s in moments:
+            process = workspace.start(exchange)
+            if acknowledged:
+                wait_acknowledged(process, acknowledged)
+            time.sleep(after_s)
+            process.kill()
+        last = workspace.start(exchange)
+        wait_acknowledged(last, 1_000)
+        last.terminate()
+        assert last.wait() == 0
+        streams = exchange_status(exchange)["streams"]
+    check_all_written_once_or_told(workspace, streams)
+
+
+def wait_acknowledged(process: IngestProcess, count: int) -> None:
+    wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") >= count, f"{count} acknowledged trades")
+
+
+def check_all_written_once_or_told(workspace: Workspace, streams: dict[str, Any]) -> None:
+    """Each id up to a symbol's last is in the log once and in order, or was told as missing by a process, not both."""
     told: dict[str, set[int]] = {symbol: set() for symbol in SYMBOLS}
-    for line in second.said("trades are missing"):
-        told[line["symbol"]] |= set(range(line["first_id"], line["last_id"] + 1))
-    for symbol, column in ids(workspace).items():
+    for process in workspace.processes:
+        for line in process.said("trades are missing"):
+            told[line["symbol"]] |= set(range(line["first_id"], line["last_id"] + 1))
+    found = ids(workspace)
+    assert found.keys() == set(SYMBOLS)
+    for symbol, column in found.items():
         every = set(range(streams[f"{symbol.lower()}@trade"]["first_id"], column[-1] + 1))
         assert len(column) == len(set(column))
         assert column == sorted(column)

@@ -17,7 +17,7 @@ from onenode import cluster, network
 from onenode.cluster import Cluster
 from onenode.node_config import PAUSE_IMAGE
 from onenode.tools import tool
-from support.lacking import needed, skip_or_fail
+from support.lacking import needed
 
 pytestmark = pytest.mark.cluster
 
@@ -79,7 +79,7 @@ def names(result: Path, directory: str) -> bool:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if os.geteuid() != 0:
-        skip_or_fail("needs root for a node")
+        pytest.skip("needs root for a node")
     with needed("a node"):
         started = cluster.up(tmp_path_factory.mktemp("node") / "cluster", NAME)
     yield started

@@ -234,28 +234,29 @@ def test_a_child_outlives_the_thread_that_started_it(start: Start) -> None:
         children[0].wait(0.2)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-@pytest.mark.parametrize("thread", [False, True], ids=["main-thread", "other-thread"])
-def test_a_child_dies_with_a_killed_parent(thread: bool, tmp_path: Path) -> None:
-    program = f"""
-        import threading, time
-        from pathlib import Path
-        from k2_cli.stack.process import ManagedProcess
-        log = Path({str(tmp_path)!r}) / "log"
-        child = ManagedProcess(name="child", command=["sh", "-c", "echo up; exec sleep 60"], log=log)
-        if {thread}:
-            worker = threading.Thread(target=child.start)
-            worker.start()
-            worker.join()
-        else:
-            child.start()
-        child.wait_ready(lambda: "up" in child.log_tail(), timeout_s={DEADLINE_S})
-        print(child.pid, flush=True)
-        time.sleep(60)
-    """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        child_pid = int(parent.stdout.readline())
-        assert psutil.pid_exists(child_pid)
-        parent.kill()
-    assert gone(child_pid)
+if sys.platform == "linux":  # which alone ends children with their parent
+
+    @pytest.mark.parametrize("thread", [False, True], ids=["main-thread", "other-thread"])
+    def test_a_child_dies_with_a_killed_parent(thread: bool, tmp_path: Path) -> None:
+        program = f"""
+            import threading, time
+            from pathlib import Path
+            from k2_cli.stack.process import ManagedProcess
+            log = Path({str(tmp_path)!r}) / "log"
+            child = ManagedProcess(name="child", command=["sh", "-c", "echo up; exec sleep 60"], log=log)
+            if {thread}:
+                worker = threading.Thread(target=child.start)
+                worker.start()
+                worker.join()
+            else:
+                child.start()
+            child.wait_ready(lambda: "up" in child.log_tail(), timeout_s={DEADLINE_S})
+            print(child.pid, flush=True)
+            time.sleep(60)
+        """
+        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE) as parent:
+            assert parent.stdout is not None
+            child_pid = int(parent.stdout.readline())
+            assert psutil.pid_exists(child_pid)
+            parent.kill()
+        assert gone(child_pid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from k2_core.errors import RecordError
 from k2_ingest.files.asx import Parsed, Row, parse, read_line
 from support.asx import line, read
+from support.captures import capture_files
 
 GOOD = b"03/10/2014,10:09:08.765,36.667,204,0,,"
 
@@ -171,8 +171,8 @@ def test_no_line_is_lost_and_none_changes_another(lines: list[bytes]) -> None:
 
 @pytest.mark.captures
 @pytest.mark.parametrize(("name", "count"), [("7078.csv", 91_631), ("7181.csv", 232)])
-def test_real_files_are_as_another_reader_reads_them(captures_dir: Path, name: str, count: int) -> None:
-    path = captures_dir / "asx/trades" / name
+def test_real_files_are_as_another_reader_reads_them(name: str, count: int) -> None:
+    [path] = capture_files("asx/trades", name)
     parsed = parse(path.read_bytes().split(b"\r\n")[:-1], 1)
     assert (parsed.refused, parsed.rows) == ([], list(range(1, count + 1)))
     for row, (_, price, volume, at, qualifier, venue, buyer) in zip(rows_of(parsed), read(path, "A"), strict=True):
