@@ -22,7 +22,7 @@ SYMBOL = "BTCUSDT"
 FIRST_ID = 1_000
 ROWS = 500
 """Of an answer: some ten seconds of trades."""
-SMALL = {"requests": {"cpu": "400m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+SMALL = {"requests": {"cpu": "300m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 SINK = {"commitIntervalSeconds": 10}
 DISTRIBUTED = {
     "mode": "distributed",
@@ -33,6 +33,8 @@ DISTRIBUTED = {
         "gracePeriodSeconds": 60,
     },
 }
+MAINTENANCE = {"schedule": "0 3 1 1 *", "snapshotRetentionDays": 1}
+"""Once a year, so that it is the test that says when."""
 COMING_S = 600.0
 """Two JVMs and more on two cores."""
 TRINO_KINDS = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets", "serviceaccounts")
@@ -110,7 +112,7 @@ def trino_pods(flow: Feed) -> list[dict[str, Any]]:
 
 def test_trino_comes_under_load_and_no_request_fails(site: Site, flow: Feed, since: datetime) -> None:
     with load(flow, since) as asked:
-        flow.apply(sink=SINK, query=DISTRIBUTED)
+        flow.apply(sink=SINK, query=DISTRIBUTED, maintenance=MAINTENANCE)
         site.wait(lambda: trino_pods(flow), "Trino's pods")
         assert engine(flow) == "single"
         site.kill(site.items(SYSTEM, "pods", "app.kubernetes.io/component=operator")[0])
@@ -150,6 +152,27 @@ def test_a_coordinator_that_is_made_anew_is_found_and_its_absence_said(site: Sit
     flow.wait_phase("Running")
 
 
+def test_a_job_of_the_cron_job_maintains_the_tables_while_data_flows(site: Site, flow: Feed, since: datetime) -> None:
+    where, job = f"--namespace={flow.name}", "maintenance-now"
+    with load(flow, since) as asked:
+        site.kubectl("create", "job", job, f"--from=cronjob/{NAME}-maintenance", where)
+
+        def ended() -> str | None:
+            status = (site.get(flow.name, "job", job) or {}).get("status", {})
+            kinds = [one["type"] for one in status.get("conditions", ()) if one["status"] == "True"]
+            return next((kind for kind in kinds if kind in {"Complete", "Failed"}), None)
+
+        kind = site.wait(ended, "the job's end", COMING_S)
+        log = site.kubectl("logs", f"job/{job}", where)
+    assert kind == "Complete", log
+    said = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert (said[-1]["message"], said[-1]["failed"]) == ("done", 0)
+    done = {(one["table"], one["action"]) for one in said if "action" in one}
+    assert done >= {("trades", "expire_snapshots"), ("trades", "remove_orphan_files")}, log
+    assert not asked.failed, asked.failed[:3]
+    assert_no_answer_was_short(asked)
+
+
 def test_trino_goes_under_load_and_no_request_fails(site: Site, flow: Feed, since: datetime) -> None:
     with load(flow, since) as asked:
         flow.apply(sink=SINK)
@@ -164,7 +187,7 @@ def test_trino_goes_under_load_and_no_request_fails(site: Site, flow: Feed, sinc
 
 
 def test_a_pipeline_that_begins_with_trino_is_deleted_with_it(site: Site, flow: Feed) -> None:
-    flow.apply(sink=SINK, query=DISTRIBUTED)
+    flow.apply(sink=SINK, query=DISTRIBUTED, maintenance=MAINTENANCE)
     site.wait(lambda: arrived(flow), "Trino to answer", COMING_S)
     site.kubectl("delete", "k2p", flow.name, f"--namespace={flow.name}", "--timeout=200s")
     for kind in ("pods", *TRINO_KINDS[:3]):
