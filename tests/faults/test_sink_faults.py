@@ -23,7 +23,8 @@ from k2_core.types import Partition
 from support.lake import committed_state
 from support.ledger import adds_up_to
 from support.records import Record, make_trades
-from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace, wait_until
+from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 SYMBOLS = tuple(f"S{number}USDT" for number in range(12))

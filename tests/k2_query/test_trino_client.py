@@ -21,9 +21,9 @@ from k2_query.budget import Budget
 from k2_query.caller import calling
 from k2_query.trino_client import TrinoClient, TrinoServer, client_tags
 from k2_query.trino_metrics import Asked, Outcome, Purpose
-from support.api import wait_until
 from support.s3 import LocalS3
 from support.trino import OUTSIDER, SHIBBOLETH, USER, LocalTrino
+from support.waiting import wait_until
 
 ENDLESS = (
     "SELECT count(*) FROM UNNEST(sequence(1, 10000)) AS a(x) CROSS JOIN UNNEST(sequence(1, 10000)) AS b(y) "

@@ -15,7 +15,8 @@ from k2_core.topics import partition_of
 from k2_core.types import Symbol
 from support.lake import committed_state, table_rows
 from support.records import Record, encode, make_trades
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.levels]
 LOW, NORMAL, CRITICAL = "DOGEUSDT", "ETHUSDT", "BTCUSDT"

@@ -23,7 +23,8 @@ from k2_sink.raw_sweep import LITTER_AFTER_MS, RawSweep
 from support.lake import committed_state, trades_table
 from support.records import Record, make_trades
 from support.s3 import LocalS3
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.levels]
 NORMAL, OTHER, CRITICAL = "ETHUSDT", "BNBUSDT", "BTCUSDT"

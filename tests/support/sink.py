@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,21 +36,13 @@ from support.lake import (
     trades_table,
 )
 from support.records import Record, encode
+from support.waiting import wait_until
 
 PATIENCE_S = 90.0
 NAME = "test"
 """Of every pipeline here; their namespaces differ."""
 SESSION_TIMEOUT_S = 2
 """Of the tests' sinks: a killed one is replaced after this time."""
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait for a condition, or fail saying which."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise AssertionError(f"waited {timeout_s} s in vain for: {what}")
-        time.sleep(0.02)
 
 
 class SinkProcess:

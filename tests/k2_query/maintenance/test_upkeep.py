@@ -34,8 +34,9 @@ from support.maintained import AT, DAY, OWNER, Maintained, maintained
 from support.postgres import LocalPostgres
 from support.records import make_trades
 from support.s3 import LocalS3
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
 from support.trino import OUTSIDER, LocalTrino
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.trino
 
