@@ -157,7 +157,7 @@ def test_two_at_once_share_the_work_and_one_may_die(work: SinkWorkspace) -> None
     trades = make_trades(6_000, symbols=SYMBOLS, seed=13)
     first, second = work.start(), work.start()
     for sink in (first, second):
-        wait_until(lambda sink=sink: sink.metric("k2_sink_owned_partitions") == 2, "two partitions each")
+        sink.wait_owned(2)
     work.produce(trades[:3_000])
     first.wait_said("committed")
     second.wait_said("committed")

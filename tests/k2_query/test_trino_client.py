@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -41,7 +42,7 @@ def server(trino: LocalTrino, **changes: object) -> TrinoServer:
     return TrinoServer(**({"url": trino.url, "user": USER, "catalog": "system"} | changes))  # type: ignore[arg-type]
 
 
-def ask(where: TrinoServer, text: str = "SELECT 1", budget: Budget | None = None, **options: int) -> list[list[object]]:
+def ask(where: TrinoServer, text: str = "SELECT 1", budget: Budget | None = None, **options: Any) -> list[list[object]]:
     with closing(TrinoClient(where, connections=1, **options)) as client:
         return [list(row) for batch in client.ask(text, [], budget or Budget(120)) for row in batch]
 

@@ -69,7 +69,7 @@ def deferred(work: SinkWorkspace, trades: list[Record], slices: int = 3) -> Sink
         part = trades[number::slices] if slices == 1 else trades[_cut(trades, number, slices)]
         work.produce(part)
         sent += len(part)
-        wait_until(lambda sent=sent: work.committed() >= sent, f"commit {number}")
+        work.wait_committed(sent)
     return sink
 
 
@@ -221,7 +221,7 @@ def test_two_sinks_and_the_heir_of_one_keep_the_way_back(work: SinkWorkspace) ->
     trades = make_trades(3_000, symbols=SYMBOLS, seed=66)
     first, second = work.start(), work.start()
     for sink in (first, second):
-        wait_until(lambda sink=sink: sink.metric("k2_sink_owned_partitions") == 2, "two partitions each")
+        sink.wait_owned(2)
     work.produce(trades[:1_000])
     wait_until(lambda: work.committed() == 1_000, "the first third")
     second.kill()

@@ -80,6 +80,10 @@ class SinkProcess:
         lines = self.get("/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + " ", name + "{")))
 
+    def wait_owned(self, count: int) -> None:
+        """Return when it owns so many partitions."""
+        wait_until(lambda: self.metric("k2_sink_owned_partitions") == count, f"{count} partitions owned")
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
@@ -205,6 +209,10 @@ class SinkWorkspace:
         if state is None or self.topic not in state.topics:
             return 0
         return sum(at.next - at.origin for at in state.topics[self.topic].partitions.values())
+
+    def wait_committed(self, offsets: int) -> None:
+        """Return when the table has taken in at least so many offsets."""
+        wait_until(lambda: self.committed() >= offsets, f"{offsets} offsets committed")
 
     def owed(self) -> int:
         """Return how many records the table's ledger owes."""

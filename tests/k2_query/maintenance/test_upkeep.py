@@ -23,7 +23,7 @@ from k2_core.tables import load_table
 from k2_core.types import Level, Offset, TopicId
 from k2_query.maintenance.statements import Action
 from k2_query.maintenance.upkeep import ATTEMPTS
-from k2_sink.checking import Checking
+from k2_sink.checking import Checking, Expected
 from k2_sink.commit import Committed
 from k2_sink.metrics import SinkMetrics
 from k2_sink.projection import Tables, Turns
@@ -49,7 +49,7 @@ def lake(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator[Ma
 
 def checking(lake: Maintained) -> Checking:
     tables = Tables(lake.catalog, "market", OWNER.pipeline_uid)
-    return Checking(tables, set(), SinkMetrics(CollectorRegistry()), Turns(0.0))
+    return Checking(tables, Expected((), {}), SinkMetrics(CollectorRegistry()), Turns(0.0))
 
 
 def look(lake: Maintained) -> int:
