@@ -61,8 +61,9 @@ from k2_sink.files import FileWriter, sort_rows
 from support.lake import trades_table
 from support.postgres import LocalPostgres
 from support.s3 import LocalS3
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
 from support.trino import lake_properties
+from support.waiting import wait_until
 
 SINKS: Final = (1, 2, 4)
 SINK_CORES: Final = 0.2

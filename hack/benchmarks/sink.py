@@ -12,6 +12,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pyarrow as pa
@@ -109,10 +110,13 @@ def _per_record(folder: Path, bootstrap_servers: str) -> float:
     table = ensure_table(open_catalog(settings), NAMESPACE, TRADES, "bench")
     schema = fastavro.parse_schema(TRADES.avro)
     consumer = _consumer(bootstrap_servers)
-    cpu, rows = time.process_time(), []
+    cpu = time.process_time()
+    rows: list[dict[str, Any]] = []
     while len(rows) < PER_RECORD_SAMPLE:
         for message in consumer.consume(10_000, 1):
-            row = fastavro.schemaless_reader(io.BytesIO(message.value()[PREFIX_BYTES:]), schema, None)
+            value = message.value()
+            assert isinstance(value, bytes)
+            row: Any = fastavro.schemaless_reader(io.BytesIO(value[PREFIX_BYTES:]), schema, None)
             row["event_time"] = row["exchange_timestamp"] or row["receive_timestamp"]
             row |= {"topic_id": "id", "kafka_partition": message.partition(), "kafka_offset": message.offset()}
             rows.append(row)

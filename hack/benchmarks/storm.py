@@ -37,8 +37,9 @@ from k2_cli.stack.ports import find_free
 from k2_core.errors import SetupError
 from k2_core.types import Symbol
 from support.lake import committed_state, trades_table
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
 from support.throttle import throttled
+from support.waiting import wait_until
 
 CRITICAL: Final = ("BTCUSDT",)
 NORMAL: Final = ("ETHUSDT", "SOLUSDT")

@@ -336,8 +336,11 @@ def _baseline_ms(table: Table, middle: datetime) -> float:
     for _ in range(BASELINE_QUERIES):
         started = time.perf_counter()
         end = middle + timedelta(minutes=15)
-        window = And(GreaterThanOrEqual("event_time", middle.isoformat()), LessThan("event_time", end.isoformat()))
-        rows = table.scan(row_filter=And(EqualTo("symbol", SYMBOLS[0]), window)).to_arrow()
+        window = And(
+            GreaterThanOrEqual(term="event_time", value=middle.isoformat()),
+            LessThan(term="event_time", value=end.isoformat()),
+        )
+        rows = table.scan(row_filter=And(EqualTo(term="symbol", value=SYMBOLS[0]), window)).to_arrow()
         rows.sort_by([("event_time", "ascending"), ("sequence", "ascending")]).slice(0, LIMIT)
         times.append((time.perf_counter() - started) * 1000)
     return float(np.median(times))

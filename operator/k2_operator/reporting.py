@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
+from k2_core.clock import utc_now
 from k2_core.errors import K2Error
 from k2_core.spec import inactive_settings
 from k2_operator import decided, events, removal
@@ -56,7 +57,7 @@ class Reporter:
     metrics: OperatorMetrics
     drain_timeout_s: float
     clock: Callable[[], float] = time.monotonic
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    now: Callable[[], datetime] = utc_now
     _told: dict[Key, _Told] = field(default_factory=dict, init=False)
 
     def forget(self, key: Key) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from k2_core.clock import utc_now
 from k2_core.config import ServiceSettings
 from k2_core.control import (
     CONTROL_TOPIC,
@@ -41,10 +42,6 @@ READ_TIMEOUT_S: Final = 10.0
 FLUSH_TIMEOUT_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def control_producer(settings: ServiceSettings) -> Producer:
@@ -189,7 +186,7 @@ class ControlFollower:
         settings: ServiceSettings,
         pipeline: str,
         topic: TopicName = CONTROL_TOPIC,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._reader = ControlReader(settings, pipeline, topic)
         self._now = now

@@ -143,16 +143,6 @@ class SnapshotsQuery(Query):
     limit: Annotated[int, Field(ge=1, le=1_000, description="Most snapshots in the answer")] = 100
 
 
-class NoQuery(Query):
-    """Routes without parameters."""
-
-
-class SymbolPath(BaseModel):
-    """A symbol that is part of the path."""
-
-    symbol: Symbol
-
-
 def _to_window(symbol: str, start: datetime | None, end: datetime | None) -> Window:
     return Window(symbol, 0 if start is None else to_us(start), _NEVER_US if end is None else to_us(end))
 

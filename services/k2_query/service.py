@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any, Final
 
 import pyarrow as pa
 from pyiceberg.table.snapshots import Snapshot
 
+from k2_core.clock import utc_now
 from k2_core.errors import StateError
 from k2_core.records import TRADES
 from k2_core.reference import Listing, References, Steps
@@ -63,11 +64,6 @@ class Answer:
             "incomplete_ranges": [_range(missing) for missing in self.missing],
             "warnings": list(self.warnings),
         }
-
-
-def utc_now() -> datetime:
-    """Return the time of day in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)

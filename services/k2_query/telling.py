@@ -11,9 +11,10 @@ import uuid
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from k2_core.clock import utc_now
 from k2_core.engine_report import ANSWERS, EngineReport
 from k2_core.errors import K2Error
 from k2_core.kafka import KafkaAdmin
@@ -33,10 +34,6 @@ _OTHER: Final = "NotAnswering"
 _log = logging.getLogger(__name__)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class EngineTelling:
     """Writes what one service found.
 
@@ -54,7 +51,7 @@ class EngineTelling:
         group: str,
         topics: Mapping[TopicName, int],
         name: str | None = None,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._admin = admin
         self._group = group

@@ -10,18 +10,15 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import datetime
 
+from k2_core.clock import utc_now
 from k2_core.commit_signal import CommitSignal
 from k2_core.kafka import KafkaAdmin
 from k2_core.types import Offset
 from k2_sink.protocol import LogPartition
 
 _log = logging.getLogger(__name__)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class CommitSignals:
@@ -33,7 +30,7 @@ class CommitSignals:
         now: UTC.
     """
 
-    def __init__(self, admin: KafkaAdmin, group: str, now: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, admin: KafkaAdmin, group: str, now: Callable[[], datetime] = utc_now) -> None:
         self._admin = admin
         self._group = group
         self._now = now

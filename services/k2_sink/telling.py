@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+from k2_core.clock import utc_now
 from k2_core.memory import memory_ratio
 from k2_core.sink_report import SinkReport
 from k2_core.state import LedgerEntry, owed_records
@@ -30,10 +31,6 @@ LEAST_STAND_S: Final = 0.1
 def _name() -> str:
     """Return a name by which a person finds the process; another one, of the same pod too, is another sink."""
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -54,7 +51,7 @@ class Telling:
     own_level: Callable[[], Level] = lambda: Level.NORMAL
     name: str = field(default_factory=_name)
     memory: Callable[[], float | None] = memory_ratio
-    now: Callable[[], datetime] = _utc_now
+    now: Callable[[], datetime] = utc_now
     accepted: int = 0
     shed: int = 0
     failing: bool = False

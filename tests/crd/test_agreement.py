@@ -62,9 +62,12 @@ def scalars(schema: Document) -> st.SearchStrategy[Any]:
         case "boolean":
             return st.booleans()
         case "string":
-            texts = st.from_regex(schema["pattern"], fullmatch=True)
+            pattern: str = schema["pattern"]
+            texts = st.from_regex(pattern, fullmatch=True)
             decimal = ABOVE_ZERO in schema.get("x-kubernetes-validations", ())
-            return texts.filter(lambda text: len(text) <= schema["maxLength"] and (not decimal or text.strip("0.")))
+            return texts.filter(
+                lambda text: len(text) <= schema["maxLength"] and (not decimal or bool(text.strip("0.")))
+            )
         case number:
             if number == "integer":
                 return st.integers(schema["minimum"], schema["maximum"])

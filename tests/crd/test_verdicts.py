@@ -52,16 +52,16 @@ def declared_rules(schema: dict[str, Any]) -> Iterator[str]:
         yield from declared_rules(child)
 
 
+EVERY: list[Case | Change] = [*CASES, *CHANGES]
 RULES = sorted(set(declared_rules(definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])))
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule[:40])
 def test_each_rule_has_cases(rule: str, refused: bool) -> None:
-    cases: list[Case | Change] = [*CASES, *CHANGES]
-    assert any(case.rule and case.rule in rule for case in cases if (case.field is not None) == refused)
+    assert any(case.rule and case.rule in rule for case in EVERY if (case.field is not None) == refused)
 
 
-@pytest.mark.parametrize("case", [case for case in (*CASES, *CHANGES) if case.rule], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [case for case in EVERY if case.rule], ids=lambda case: case.id)
 def test_each_case_is_about_a_rule_that_exists(case: Case | Change) -> None:
     assert any(str(case.rule) in rule for rule in RULES)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -33,7 +35,7 @@ with psycopg.connect(sys.argv[1]) as connection:
 """
 
 
-def looked(site: Site, program: str, where: str) -> list[object]:
+def looked(site: Site, program: str, where: str) -> list[Any]:
     """What a program says that runs inside the cluster's network."""
     done = site.run(sys.executable, "-c", program, where)
     assert done.returncode == 0, done.stderr
@@ -51,13 +53,21 @@ def tables(site: Site, prefix: str) -> set[str]:
     user, _, password = before.partition(":")
     uri = f"postgresql://{user}:{quote(password)}{outside}{rest.partition('/')[2]}"
     rows = looked(site, TABLES, uri)
-    return {str(name) for namespace, name in rows if namespace == prefix}  # type: ignore[misc]
+    return {str(name) for namespace, name in rows if namespace == prefix}
 
 
 def objects(site: Site, prefix: str) -> set[Path]:
     """Objects and folders of a prefix, as the store's disk has them."""
     bucket = site.directory / "servers" / "s3" / BUCKET
     return {path.relative_to(bucket) for path in bucket.rglob("*") if prefix in path.relative_to(bucket).parts}
+
+
+def committed_at(feed: Feed) -> object:
+    return (feed.status.get("freshness") or {}).get("committedAt")
+
+
+def has_trades(site: Site, feed: Feed) -> bool:
+    return "trades" in tables(site, feed.prefix)
 
 
 def test_what_a_pipeline_made_goes_with_it_and_nothing_of_another(site: Site, servers: Servers) -> None:
@@ -69,8 +79,8 @@ def test_what_a_pipeline_made_goes_with_it_and_nothing_of_another(site: Site, se
         feed.apply(**more)
     for feed in (going, staying):
         feed.wait_phase("Running")
-        site.wait(lambda feed=feed: (feed.status.get("freshness") or {}).get("committedAt"), f"a commit of {feed.name}")
-        site.wait(lambda feed=feed: "trades" in tables(site, feed.prefix), f"the tables of {feed.name}")
+        site.wait(partial(committed_at, feed), f"a commit of {feed.name}")
+        site.wait(partial(has_trades, site, feed), f"the tables of {feed.name}")
         assert len(topics(site, feed.prefix)) == 2
         assert any(path.suffix == ".parquet" for path in objects(site, feed.prefix))
 

@@ -23,7 +23,8 @@ from k2_core.types import Partition
 from support.lake import committed_state
 from support.ledger import adds_up_to
 from support.records import Record, make_trades
-from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace, wait_until
+from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 SYMBOLS = tuple(f"S{number}USDT" for number in range(12))
@@ -156,7 +157,7 @@ def test_two_at_once_share_the_work_and_one_may_die(work: SinkWorkspace) -> None
     trades = make_trades(6_000, symbols=SYMBOLS, seed=13)
     first, second = work.start(), work.start()
     for sink in (first, second):
-        wait_until(lambda sink=sink: sink.metric("k2_sink_owned_partitions") == 2, "two partitions each")
+        sink.wait_owned(2)
     work.produce(trades[:3_000])
     first.wait_said("committed")
     second.wait_said("committed")

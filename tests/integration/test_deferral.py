@@ -17,7 +17,8 @@ from k2_cli.stack.kafka import LocalKafka
 from k2_query.settings import DEVELOPMENT_KEY
 from support.cli import k2
 from support.records import Record, make_trades
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.levels]
 LOW, NORMAL, CRITICAL = "DOGEUSDT", "ETHUSDT", "BTCUSDT"

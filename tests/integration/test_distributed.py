@@ -28,12 +28,13 @@ from k2_core.engine_report import EngineReport
 from k2_core.kafka import KafkaAdmin
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
-from support.api import Api, serve, wait_healthy, wait_healthy_but, wait_until
+from support.api import Api, serve, wait_healthy, wait_healthy_but
 from support.lake import environment_settings
 from support.postgres import LocalPostgres
 from support.query import BASE, Record, World, event_time, make_records
 from support.s3 import LocalS3
 from support.trino import SHIBBOLETH, USER, LocalTrino
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.trino]
 START = BASE.isoformat().replace("+00:00", "Z")

@@ -15,7 +15,8 @@ from k2_cli.stack.kafka import LocalKafka
 from k2_core.quality import QUALITY
 from k2_core.tables import load_table, open_catalog
 from support.records import Record, make_trades
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.levels]
 

@@ -18,7 +18,8 @@ def test_k2_up_stops_at_once_with_the_command_to_run(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "k2")
     lake.commit([10, 11])  # as if from another cluster: the folder's Kafka is made when it is first started
     folder = lake.folder.root
-    command = [sys.executable, "-m", "k2_cli", "up", "-f", lake.folder.pipeline_file, "--dir", folder, "--synthetic"]
+    command = [sys.executable, "-m", "k2_cli", "up", "-f", str(lake.folder.pipeline_file), "--dir", str(folder)]
+    command += ["--synthetic"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 5, ended.stderr
     last = ended.stderr.splitlines()[-1]

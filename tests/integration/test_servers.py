@@ -26,7 +26,8 @@ from support.records import make_trades
 from support.rest_catalog import LocalRestCatalog
 from support.s3 import SIGNING_KEY, LocalS3
 from support.secure_kafka import SecureKafka
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults]
 SYMBOLS = tuple(f"S{number}USDT" for number in range(12))

@@ -13,7 +13,7 @@ from k2_core.state import PIPELINE_KEY, SNAPSHOT_KEY, STATE_KEY
 from support.cli import TOPIC, Lake, k2
 from support.records import make_trades
 from support.recovery import Recovered
-from support.sink import wait_until
+from support.waiting import wait_until
 
 SYMBOLS = tuple(f"S{number}USDT" for number in range(8))
 

@@ -29,7 +29,7 @@ from k2_core.sink_report import SinkReport
 from k2_core.types import Level
 from support.controlled import World
 from support.kafka import TopicFactory
-from support.sink import wait_until
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -22,7 +22,7 @@ from k2_core.spec import Pipeline
 from k2_core.types import Level
 from support.cli import k2
 from support.recovery import Recovered
-from support.sink import wait_until
+from support.waiting import wait_until
 
 CONFIG = PolicyConfig(DegradationConfig(mode=Mode.AUTO), ScalingConfig(mode=Mode.AUTO))
 LOOK = Observation(

@@ -90,7 +90,8 @@ def seen(trades: list[Record], numbers: tuple[int, int] = (3, 7), known: Referen
     rows = rows.set_column(at, rows.schema.field(at), pa.array(event_time, UTC_MICROSECONDS)).select(columns(known))
     found = findings(rows, LISTED, known, numbers)
     assert found.schema == FINDINGS
-    return found.to_pylist()
+    rows_found: list[dict[str, Any]] = found.to_pylist()
+    return rows_found
 
 
 @pytest.mark.parametrize("seed", range(5))

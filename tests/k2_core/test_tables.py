@@ -28,7 +28,7 @@ from support.lake import environment_settings
 from support.postgres import LocalPostgres
 from support.rest_catalog import LocalRestCatalog
 from support.s3 import LocalS3
-from support.sink import wait_until
+from support.waiting import wait_until
 
 READER = "reader"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -16,8 +16,9 @@ from k2_core.topics import dead_letter_topic, partition_of
 from k2_core.types import Symbol, TopicName
 from k2_ingest.producer import Destination, TradeProducer
 from k2_ingest.settings import IngestSettings
-from support.ingest import read_topic, wait_until
+from support.ingest import read_topic
 from support.kafka import TopicFactory
+from support.waiting import wait_until
 
 BTC, ETH = Symbol("BTCUSDT"), Symbol("ETHUSDT")
 NOWHERE = IngestSettings(kafka_bootstrap_servers="127.0.0.1:9")

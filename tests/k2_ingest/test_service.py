@@ -29,7 +29,8 @@ from k2_ingest.files.service import FileService
 from k2_ingest.service import IngestService, choose_source, service_for
 from k2_ingest.settings import IngestSettings
 from support.captures import capture_files
-from support.ingest import IngestProcess, Workspace, exchange_status, running_exchange, wait_until
+from support.ingest import IngestProcess, Workspace, exchange_status, running_exchange
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -11,7 +11,7 @@ import pytest
 from k2_cli.stack.kafka import LocalKafka
 from support.cluster import ControlPlaneHandle
 from support.operated import ROOT, Operated
-from support.sink import wait_until
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,8 @@ def begin(operated: Operated) -> Iterator[Callable[..., World]]:
 
     def make(**spec: object) -> World:
         operated.start()
-        document = operated.apply(**{"ingestion": [SOURCE], "sink": {"commitIntervalSeconds": 1}, **spec})
+        whole: dict[str, Any] = {"ingestion": [SOURCE], "sink": {"commitIntervalSeconds": 1}, **spec}
+        document = operated.apply(**whole)
         operated.wait(lambda: operated.partitions() == PARTITIONS, "topics")
         operated.wait(lambda: operated.replicas("crypto-sink"), "a sink's Deployment")
         settings = ServiceSettings(kafka_bootstrap_servers=operated.bootstrap_servers)
@@ -168,7 +169,7 @@ class TestStopping:
 
         def at_level_4() -> bool:
             self.say(world, 0, failing=True)
-            return status(operated)["level"] == Level.CIRCUIT_BREAK
+            return bool(status(operated)["level"] == Level.CIRCUIT_BREAK)
 
         operated.wait(at_level_4, "level 4")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -114,9 +115,13 @@ def test_a_secret_that_is_missing_leaves_what_runs_as_it_is(operated: Operated) 
     operated.apply(storage=STORAGE)
     operated.wait(lambda: operated.replicas("crypto-query"), "Deployments")
     operated.apply(storage=STORAGE, query=DISTRIBUTED)
-    found = operated.wait(
-        lambda: (one := operated.condition("SecretsReady")).get("status") == "False" and one, "the condition"
-    )
+    found: dict[str, Any] = {}
+
+    def has_none() -> bool:
+        found.update(operated.condition("SecretsReady"))
+        return found.get("status") == "False"
+
+    operated.wait(has_none, "the condition")
     assert "secret trino-access: there is none" in found["message"]
     assert operated.replicas("crypto-query") == 1
     assert operated.replicas("crypto-trino-coordinator") is None

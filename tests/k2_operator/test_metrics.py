@@ -51,8 +51,8 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
     labels = {"namespace": "ns", "pipeline": "a"}
 
     def shown() -> dict[str, float | None]:
-        names = ("level", "recommended_level", "wanted_sinks", "recommended_sinks", "deferred_records")
-        names = (*names, "ready_sinks", "deferred_age_seconds", "outage_budget_seconds", "retention_seconds")
+        names = ["level", "recommended_level", "wanted_sinks", "recommended_sinks", "deferred_records"]
+        names += ["ready_sinks", "deferred_age_seconds", "outage_budget_seconds", "retention_seconds"]
         return {name: registry.get_sample_value(f"k2_operator_pipeline_{name}", labels) for name in names}
 
     seen = replace(

@@ -114,7 +114,7 @@ class TestHasBegun:
 
 
 def test_maintenance_is_what_is_planned_and_what_runs() -> None:
-    cron = Place("CronJob", "default", "crypto-maintenance"), {"metadata": {}}
+    cron: tuple[Place, dict[str, Any]] = (Place("CronJob", "default", "crypto-maintenance"), {"metadata": {}})
     assert maintains([cron, pod("maintenance"), pod("sink")]) == [cron[0], pod()[0]]
     assert not standing_of(resource(), [cron], [], drained=True).maintenance_gone
 

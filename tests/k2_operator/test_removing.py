@@ -35,7 +35,8 @@ SAID = "3 tables dropped and 9 files deleted"
 def run(operated: Operated, **spec: object) -> None:
     """Start an operator and a pipeline with everything that it needs."""
     operated.start()
-    operated.apply(**({"deletionPolicy": "Delete"} | spec))
+    whole: dict[str, Any] = {"deletionPolicy": "Delete", **spec}
+    operated.apply(**whole)
     operated.wait(lambda: all(operated.replicas(name) for name in DEPLOYMENTS), "Deployments")
     operated.wait(lambda: operated.condition("TopicsReady").get("status") == "True", "topics")
 

@@ -120,8 +120,8 @@ def test_a_roll_out_is_told_from_scaling(status: dict[str, int], expected: bool)
 
 def test_a_container_that_only_prepares_is_told_of_while_it_fails() -> None:
     def trouble(code: int) -> str:
-        prepared = {"initContainerStatuses": [{"state": {"terminated": {"exitCode": code, "message": "no catalog"}}}]}
-        found = fares((DEPLOYMENT, deployment(ready=0)), pod(**prepared)).trouble
+        prepared = [{"state": {"terminated": {"exitCode": code, "message": "no catalog"}}}]
+        found = fares((DEPLOYMENT, deployment(ready=0)), pod(initContainerStatuses=prepared)).trouble
         assert found is not None
         return found.reason
 

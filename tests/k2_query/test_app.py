@@ -19,8 +19,9 @@ from k2_cli.stack.kafka import LocalKafka
 from k2_core.spec import parse_pipeline
 from k2_core.state import CommitState, LedgerEntry
 from k2_core.types import Offset, Partition
-from support.api import Api, serve, wait_healthy, wait_snapshot, wait_until
+from support.api import Api, serve, wait_healthy, wait_snapshot
 from support.query import BASE, Record, World, event_time, make_record, make_records, table_rows
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

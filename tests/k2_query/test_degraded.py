@@ -13,8 +13,9 @@ from k2_core.control_topic import ControlWriter
 from k2_core.state import CommitState, LedgerEntry
 from k2_core.types import Level, Offset, Partition, TopicName
 from k2_query.degraded import level_warnings
-from support.api import Api, serve, wait_healthy, wait_until
+from support.api import Api, serve, wait_healthy
 from support.query import BASE, World, make_records
+from support.waiting import wait_until
 
 TOPIC = TopicName("market.crypto.trades.binance")
 

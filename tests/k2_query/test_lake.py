@@ -12,8 +12,8 @@ from k2_core.records import TRADES
 from k2_core.state import STATE_KEY, CommitState
 from k2_core.tables import ensure_table, open_catalog
 from k2_query.lake import Lake, LakeHead
-from support.api import wait_until
 from support.query import BASE, Logged, World, make_records, table_rows
+from support.waiting import wait_until
 
 STATE = CommitState("cluster", batch_id="the-batch")
 

@@ -11,8 +11,8 @@ from k2_core.kafka import KafkaAdmin
 from k2_core.types import Offset, Partition, TopicName
 from k2_query.log_watch import LogWatch, Sighting
 from k2_query.settings import QuerySettings
-from support.api import wait_until
 from support.query import BASE, World, make_records
+from support.waiting import wait_until
 
 
 @contextmanager

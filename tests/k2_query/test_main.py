@@ -19,8 +19,8 @@ import yaml
 
 from k2_query.__main__ import SWITCH_INTERVAL_S, spare_pauses
 from k2_query.settings import DEVELOPMENT_KEY
-from support.api import wait_until
 from support.query import BASE, World, make_records
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -13,9 +13,10 @@ from k2_cli.stack.kafka import LocalKafka
 from k2_core.errors import SpecError
 from k2_query.params import MAX_ROWS
 from k2_query.runtime import Runtime
-from support.api import Api, serve, wait_healthy, wait_snapshot, wait_until
+from support.api import Api, serve, wait_healthy, wait_snapshot
 from support.kafka import start_or_skip
 from support.query import BASE, World, make_records
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -22,9 +22,9 @@ from k2_query.log_watch import LogWatch
 from k2_query.metrics import QueryMetrics
 from k2_query.segments import TailStore, Window
 from k2_query.tail import Tail
-from support.api import wait_until
 from support.query import BASE, World, make_record, make_records
 from support.records import encode
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 EVERYTHING = Window(None, 0, 2**62)

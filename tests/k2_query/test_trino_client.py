@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,9 +22,9 @@ from k2_query.budget import Budget
 from k2_query.caller import calling
 from k2_query.trino_client import TrinoClient, TrinoServer, client_tags
 from k2_query.trino_metrics import Asked, Outcome, Purpose
-from support.api import wait_until
 from support.s3 import LocalS3
 from support.trino import OUTSIDER, SHIBBOLETH, USER, LocalTrino
+from support.waiting import wait_until
 
 ENDLESS = (
     "SELECT count(*) FROM UNNEST(sequence(1, 10000)) AS a(x) CROSS JOIN UNNEST(sequence(1, 10000)) AS b(y) "
@@ -41,7 +42,7 @@ def server(trino: LocalTrino, **changes: object) -> TrinoServer:
     return TrinoServer(**({"url": trino.url, "user": USER, "catalog": "system"} | changes))  # type: ignore[arg-type]
 
 
-def ask(where: TrinoServer, text: str = "SELECT 1", budget: Budget | None = None, **options: int) -> list[list[object]]:
+def ask(where: TrinoServer, text: str = "SELECT 1", budget: Budget | None = None, **options: Any) -> list[list[object]]:
     with closing(TrinoClient(where, connections=1, **options)) as client:
         return [list(row) for batch in client.ask(text, [], budget or Budget(120)) for row in batch]
 

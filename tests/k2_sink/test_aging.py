@@ -18,7 +18,8 @@ from k2_sink.projection import CATCH_UP_SHARE
 from support.aging import EVERY_S, TOPIC, Aged, day, noon_s
 from support.committing import Faulty
 from support.records import make_trades
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
+from support.waiting import wait_until
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from k2_sink.consumer import LogReader, Ownership, translated
 from k2_sink.protocol import LogPartition
 from k2_sink.settings import SinkSettings
 from support.kafka import TopicFactory
-from support.sink import wait_until
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 Values = dict[LogPartition, list[tuple[int, bytes | None]]]

@@ -18,7 +18,7 @@ from k2_sink.consumer import CHUNK_RECORDS
 from k2_sink.drain import PASSED_OVER_COST, REST_S, Drain, Limits, RangeReader, Taken, count_owed
 from k2_sink.settings import SinkSettings
 from support.kafka import TopicFactory
-from support.sink import wait_until
+from support.waiting import wait_until
 
 KEYS = (b"A", b"B", None)
 

@@ -29,7 +29,7 @@ from support.ledger import adds_up_to, open_ledger
 from support.projections import AT, EVERY_S, UID, Derived
 from support.records import Record, make_trades
 from support.recovery import Recovered
-from support.sink import wait_until
+from support.waiting import wait_until
 
 
 @dataclass

@@ -35,7 +35,8 @@ from k2_sink.deadletters import DeadLetterProducer
 from k2_sink.letters import Asked, Letters, Limits, new_rows, unread_of
 from k2_sink.metrics import SinkMetrics
 from k2_sink.projection import CATCH_UP_SHARE, Tables, Turns, write
-from support.sink import PATIENCE_S, SinkWorkspace, wait_until
+from support.sink import PATIENCE_S, SinkWorkspace
+from support.waiting import wait_until
 
 UID = "uid"
 EVERY_S = 60.0

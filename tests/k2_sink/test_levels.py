@@ -15,7 +15,8 @@ from k2_core.topics import partition_of
 from k2_core.types import Symbol
 from support.lake import committed_state, table_rows
 from support.records import Record, encode, make_trades
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.levels]
 LOW, NORMAL, CRITICAL = "DOGEUSDT", "ETHUSDT", "BTCUSDT"
@@ -87,8 +88,7 @@ def reached(work: SinkWorkspace, sink: SinkProcess, level: int) -> dict[str, int
 def commits_on(work: SinkWorkspace, count: int = 2) -> None:
     """Wait for some commits that take in more of the log."""
     for _ in range(count):
-        before = work.committed()
-        wait_until(lambda before=before: work.committed() > before, "a commit")
+        work.wait_committed(work.committed() + 1)
 
 
 def test_through_all_levels_and_back_everything_comes_in_once(work: SinkWorkspace) -> None:
@@ -181,7 +181,7 @@ def test_at_level_four_it_stays_in_its_group_and_stops_when_it_is_told_to(work: 
     work.set_level(4)
     first, second = work.start(), work.start()
     for sink in (first, second):
-        wait_until(lambda sink=sink: sink.metric("k2_sink_owned_partitions") == 2, "two partitions each")
+        sink.wait_owned(2)
     trades = make_trades(400, symbols=SYMBOLS, seed=25)
     work.produce(trades)
     second.kill()

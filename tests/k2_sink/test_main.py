@@ -11,7 +11,8 @@ from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack import ports
 from support.records import encode, make_trades
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -23,7 +23,7 @@ from k2_sink.metrics import SinkMetrics
 from k2_sink.owed import OwedReader
 from k2_sink.settings import SinkSettings
 from support.kafka import TopicFactory
-from support.sink import wait_until
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 KEYS = (b"A", b"B", b"C")

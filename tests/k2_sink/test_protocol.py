@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def state(positions: Mapping[int, int], duplicates: int = 0) -> CommitState:
 
 
 def claim(
-    spans: Mapping[int, tuple[int, int]], *, epoch: int = 0, topic_id: TopicId = TOPIC_ID, **counts: int
+    spans: Mapping[int, tuple[int, int]], *, epoch: int = 0, topic_id: TopicId = TOPIC_ID, **counts: Any
 ) -> Claim:
     taken = {at(n): Span(Offset(start), Offset(end), **counts) for n, (start, end) in spans.items()}
     return Claim("cluster", {TOPIC: topic_id}, taken, "batch-1", epoch)

@@ -23,7 +23,8 @@ from k2_sink.raw_sweep import LITTER_AFTER_MS, RawSweep
 from support.lake import committed_state, trades_table
 from support.records import Record, make_trades
 from support.s3 import LocalS3
-from support.sink import SinkProcess, SinkWorkspace, wait_until
+from support.sink import SinkProcess, SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.faults, pytest.mark.levels]
 NORMAL, OTHER, CRITICAL = "ETHUSDT", "BNBUSDT", "BTCUSDT"
@@ -68,7 +69,7 @@ def deferred(work: SinkWorkspace, trades: list[Record], slices: int = 3) -> Sink
         part = trades[number::slices] if slices == 1 else trades[_cut(trades, number, slices)]
         work.produce(part)
         sent += len(part)
-        wait_until(lambda sent=sent: work.committed() >= sent, f"commit {number}")
+        work.wait_committed(sent)
     return sink
 
 
@@ -220,7 +221,7 @@ def test_two_sinks_and_the_heir_of_one_keep_the_way_back(work: SinkWorkspace) ->
     trades = make_trades(3_000, symbols=SYMBOLS, seed=66)
     first, second = work.start(), work.start()
     for sink in (first, second):
-        wait_until(lambda sink=sink: sink.metric("k2_sink_owned_partitions") == 2, "two partitions each")
+        sink.wait_owned(2)
     work.produce(trades[:1_000])
     wait_until(lambda: work.committed() == 1_000, "the first third")
     second.kill()

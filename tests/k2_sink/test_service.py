@@ -21,7 +21,8 @@ from support.ingest import read_topic
 from support.lake import committed_state
 from support.records import encode, make_trades
 from support.registry import API_PATH, LocalRegistry, Relay
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT")

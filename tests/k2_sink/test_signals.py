@@ -16,7 +16,8 @@ from k2_core.kafka import KafkaAdmin
 from k2_core.types import Offset, Partition, TopicName
 from k2_sink.signals import CommitSignals
 from support.records import make_trades
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 AT = datetime(2026, 3, 1, tzinfo=UTC)

@@ -10,7 +10,8 @@ from k2_core.state import LedgerEntry
 from k2_core.types import Offset, Partition, TopicName
 from k2_sink.size_watch import RATE_OVER_S, SizeWatch
 from support.records import make_trades
-from support.sink import NAME, PATIENCE_S, SinkWorkspace, wait_until
+from support.sink import NAME, PATIENCE_S, SinkWorkspace
+from support.waiting import wait_until
 
 TOPIC = TopicName("t")
 AT, OTHER = (TOPIC, Partition(0)), (TopicName("unbounded"), Partition(0))

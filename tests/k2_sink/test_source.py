@@ -16,7 +16,7 @@ from k2_core.topics import dead_letter_topic
 from k2_core.types import Partition, TopicName
 from k2_sink.protocol import LogPartition
 from k2_sink.source import Source
-from support.sink import wait_until
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 WEEK_MS = 7 * 24 * 3600 * 1000

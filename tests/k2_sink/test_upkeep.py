@@ -10,7 +10,8 @@ from k2_core.tables import load_table, open_catalog
 from k2_core.types import Level
 from k2_sink.upkeep import Upkeep
 from support.records import make_trades
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
+from support.waiting import wait_until
 
 
 class Step:

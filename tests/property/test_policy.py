@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -67,7 +67,8 @@ def wild(draw: st.DrawFn) -> Stretch:
         commit_duration_s=draw(st.sampled_from([0.1, 2.0, 30.0])),
     )
     if missing is not None:
-        seen = replace(seen, **{missing: None})
+        absent: dict[str, Any] = {missing: None}
+        seen = replace(seen, **absent)
     return Stretch(draw(st.integers(1, 80)), seen, draw(st.sampled_from([0, 0, -300, 300])), draw(st.booleans()))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,9 +18,9 @@ from k2_query.auth import KEY_HEADER, key_ring
 from k2_query.runner import Runner
 from k2_query.runtime import Runtime
 from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
+from support.waiting import wait_until
 
 WAIT_S: Final = 20.0
-_POLL_S: Final = 0.02
 
 
 @dataclass
@@ -44,15 +43,6 @@ class Api:
         body = self.get("/v1/trades", 200, **parameters)
         assert body["meta"]["complete"], body["meta"]
         return [row["message_id"] for row in body["data"]]
-
-
-def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
-    """Waits for a condition and returns its value."""
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(_POLL_S)
-    return found
 
 
 @contextmanager

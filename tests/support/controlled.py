@@ -20,7 +20,7 @@ from k2_core.sink_report import SinkReport
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_core.types import Offset, Partition, TopicName
 from support.kafka import TopicFactory
-from support.sink import wait_until
+from support.waiting import wait_until
 
 PARTITIONS: Final = 3
 PATIENCE_S: Final = 20.0

@@ -28,9 +28,9 @@ from k2_query.params import to_us
 from k2_query.segments import Window
 from k2_query.trino_client import TrinoClient, TrinoServer
 from k2_query.trino_engine import TrinoEngine
-from support.api import wait_until
 from support.query import BASE, Logged, Record, World, event_time, make_record, make_records, table_rows
 from support.trino import USER, LocalTrino
+from support.waiting import wait_until
 
 NAMESPACE: Final = "contract"
 ODD: Final = 'IT\'S "ODD" ?'

@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,17 +28,9 @@ from k2_core.schemas import PackagedSchemas
 from k2_core.types import TopicName
 from k2_ingest.exchange.config import ExchangeConfig
 from k2_ingest.exchange.server import Exchange
+from support.waiting import wait_until
 
 PATIENCE_S = 60.0
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait for a condition, or fail saying which."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise AssertionError(f"waited {timeout_s} s in vain for: {what}")
-        time.sleep(0.01)
 
 
 @contextmanager

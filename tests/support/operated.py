@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import psutil
 import yaml
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -267,8 +266,3 @@ def moved(kubeconfig: Path, to: Path, server: str) -> Path:
         one["cluster"]["server"] = server
     to.write_text(yaml.safe_dump(document))
     return to
-
-
-def resident_mib(process: subprocess.Popen[bytes]) -> float:
-    """Memory of a process."""
-    return float(psutil.Process(process.pid).memory_info().rss / 2**20)

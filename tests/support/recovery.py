@@ -15,7 +15,8 @@ from k2_core.types import Partition
 from support.cli import Answer, k2
 from support.lake import by_message_id, committed_state, records_of, table_rows, trades_table
 from support.records import Record
-from support.sink import PATIENCE_S, SinkWorkspace, wait_until
+from support.sink import PATIENCE_S, SinkWorkspace
+from support.waiting import wait_until
 
 
 class Recovered(SinkWorkspace):

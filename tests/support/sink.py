@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,21 +36,13 @@ from support.lake import (
     trades_table,
 )
 from support.records import Record, encode
+from support.waiting import wait_until
 
 PATIENCE_S = 90.0
 NAME = "test"
 """Of every pipeline here; their namespaces differ."""
 SESSION_TIMEOUT_S = 2
 """Of the tests' sinks: a killed one is replaced after this time."""
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait for a condition, or fail saying which."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise AssertionError(f"waited {timeout_s} s in vain for: {what}")
-        time.sleep(0.02)
 
 
 class SinkProcess:
@@ -88,6 +79,10 @@ class SinkProcess:
         """Return the sum of a series over its labels."""
         lines = self.get("/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + " ", name + "{")))
+
+    def wait_owned(self, count: int) -> None:
+        """Return when it owns so many partitions."""
+        wait_until(lambda: self.metric("k2_sink_owned_partitions") == count, f"{count} partitions owned")
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -214,6 +209,10 @@ class SinkWorkspace:
         if state is None or self.topic not in state.topics:
             return 0
         return sum(at.next - at.origin for at in state.topics[self.topic].partitions.values())
+
+    def wait_committed(self, offsets: int) -> None:
+        """Return when the table has taken in at least so many offsets."""
+        wait_until(lambda: self.committed() >= offsets, f"{offsets} offsets committed")
 
     def owed(self) -> int:
         """Return how many records the table's ledger owes."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
+from k2_core.clock import utc_now
 from k2_core.control import Command, Override
 from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller.look import Look, Looker
@@ -28,10 +29,6 @@ REMEMBER_EVERY_S: Final = 10.0
 """A controller that dies has forgotten at most so much of rates and calm; levels and replicas are stored at once."""
 
 _log = logging.getLogger(__name__)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class Controller:
         looker: Looker,
         reader: ControlReader,
         writer: ControlWriter,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config = config
         self._looker = looker

@@ -22,8 +22,9 @@ from k2_ingest.files.service import FileService, require_same_file
 from k2_ingest.settings import IngestSettings
 from support.asx import Trade, line, read, write
 from support.file_source import FileWorkspace
-from support.ingest import read_topic, wait_until
+from support.ingest import read_topic
 from support.s3 import ACCESS_KEY, SIGNING_KEY, LocalS3
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

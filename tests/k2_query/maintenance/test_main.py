@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from support.s3 import LocalS3
 from support.trino import OUTSIDER, LocalTrino
 
 
-def run(folder: Path, days: int = 7, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, variables: Mapping[str, str], days: int = 7) -> subprocess.CompletedProcess[str]:
     source = {"name": "binance", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]}
     document = {
         "apiVersion": "k2.dev/v1alpha1",
@@ -38,7 +38,7 @@ def run(folder: Path, days: int = 7, **variables: str) -> subprocess.CompletedPr
     }
     return subprocess.run(
         [sys.executable, "-m", "k2_query.maintenance"],
-        env=os.environ | paths | variables,
+        env={**os.environ, **paths, **variables},
         capture_output=True,
         text=True,
         timeout=120,
@@ -61,7 +61,7 @@ def lines(said: str) -> list[dict[str, Any]]:
 
 
 def test_without_a_trino_it_ends_with_what_is_missing(tmp_path: Path) -> None:
-    ended = run(tmp_path, K2_CATALOG_URI="postgresql://db/k2", K2_WAREHOUSE="s3://lake/w")
+    ended = run(tmp_path, {"K2_CATALOG_URI": "postgresql://db/k2", "K2_WAREHOUSE": "s3://lake/w"})
     assert ended.returncode == 2
     assert (tmp_path / "last-word").read_text().startswith("k2-maintenance: K2_TRINO_URL: found none")
 
@@ -79,7 +79,7 @@ class TestWithTrino:
         return {**lake.environment, **own, **more}
 
     def test_each_statement_is_a_line(self, lake: Maintained, tmp_path: Path) -> None:
-        ended = run(tmp_path, **self.variables(lake))
+        ended = run(tmp_path, self.variables(lake))
         assert ended.returncode == 0, ended.stderr
         said = lines(ended.stderr)
         assert [line["action"] for line in said if line["message"] == "maintained"] == [
@@ -95,7 +95,7 @@ class TestWithTrino:
             iceberg_expire_snapshots_min_retention="7d",
             iceberg_remove_orphan_files_min_retention="7d",
         )
-        ended = run(tmp_path, 2, **self.variables(lake, K2_TRINO_CATALOG=strict))
+        ended = run(tmp_path, self.variables(lake, K2_TRINO_CATALOG=strict), 2)
         assert ended.returncode == 0, ended.stderr
         told = [one["query"] for one in lake.trino.queries(f'"{strict}"')]
         assert [text.partition(" EXECUTE ")[2] for text in told] == [
@@ -105,7 +105,7 @@ class TestWithTrino:
         assert {one["state"] for one in lake.trino.queries(f'"{strict}"')} == {"FINISHED"}
 
     def test_what_failed_is_its_last_word(self, lake: Maintained, tmp_path: Path) -> None:
-        ended = run(tmp_path, **self.variables(lake, K2_TRINO_USER=OUTSIDER))
+        ended = run(tmp_path, self.variables(lake, K2_TRINO_USER=OUTSIDER))
         assert ended.returncode == 3
         assert [line["level"] for line in lines(ended.stderr) if line["message"] == "failed"] == ["ERROR", "ERROR"]
         assert "Access Denied" in (tmp_path / "last-word").read_text()

@@ -23,7 +23,7 @@ from k2_core.tables import load_table
 from k2_core.types import Level, Offset, TopicId
 from k2_query.maintenance.statements import Action
 from k2_query.maintenance.upkeep import ATTEMPTS
-from k2_sink.checking import Checking
+from k2_sink.checking import Checking, Expected
 from k2_sink.commit import Committed
 from k2_sink.metrics import SinkMetrics
 from k2_sink.projection import Tables, Turns
@@ -34,8 +34,9 @@ from support.maintained import AT, DAY, OWNER, Maintained, maintained
 from support.postgres import LocalPostgres
 from support.records import make_trades
 from support.s3 import LocalS3
-from support.sink import SinkWorkspace, wait_until
+from support.sink import SinkWorkspace
 from support.trino import OUTSIDER, LocalTrino
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.trino
 
@@ -48,7 +49,7 @@ def lake(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator[Ma
 
 def checking(lake: Maintained) -> Checking:
     tables = Tables(lake.catalog, "market", OWNER.pipeline_uid)
-    return Checking(tables, set(), SinkMetrics(CollectorRegistry()), Turns(0.0))
+    return Checking(tables, Expected((), {}), SinkMetrics(CollectorRegistry()), Turns(0.0))
 
 
 def look(lake: Maintained) -> int:
