@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.errors import SetupError
 from k2_core.ledger_history import LEDGER, Told
 from k2_core.letters import DLQ
 from k2_core.records import TRADES, TableForm
 from k2_core.tables import load_table, open_catalog
 from k2_core.types import Partition
-from support.lake import committed_state
+from support.lacking import needed
+from support.lake import committed_state, lake_environment
 from support.ledger import adds_up_to
 from support.records import Record, make_trades
 from support.sink import SESSION_TIMEOUT_S, SinkProcess, SinkWorkspace
@@ -206,6 +210,43 @@ def test_a_warehouse_that_cannot_be_written_heals_and_loses_nothing(work: SinkWo
     wait_until(lambda: sink.get("/health").status_code == 200, "health to come back")
     assert sink.terminate() == 0
     work.check(trades)
+
+
+@pytest.fixture
+def small(kafka: LocalKafka, tmp_path: Path) -> Iterator[SinkWorkspace]:
+    """A pipeline whose lake is on a file system of 24 MiB of its own."""
+    with needed("root, who may mount a small file system"):
+        if os.geteuid():
+            raise SetupError(f"found user {os.geteuid()}, expected 0")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
+    try:
+        with closing(SinkWorkspace(kafka.bootstrap_servers, tmp_path, lake=lake_environment(disk))) as workspace:
+            yield workspace
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(small: SinkWorkspace) -> None:
+    first = make_trades(500, symbols=SYMBOLS, seed=31)
+    second = make_trades(20_000, symbols=SYMBOLS, seed=32, first_id=900)
+    small.produce(first)
+    sink = small.start()
+    small.wait_committed(len(first))
+    filler = small.folder / "disk" / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as taking:
+        while taking.write(bytes(65_536)):  # until the disk takes no more
+            pass
+    small.produce(second)
+    sink.wait_said("commit: will be tried again")
+    assert "No space left on device" in sink.said("commit: will be tried again")[0]["error"]
+    assert sink.get("/readyz").status_code == 503
+    assert small.committed() == len(first)
+    filler.unlink()
+    small.wait_committed(len(first) + len(second))
+    assert sink.terminate() == 0
+    small.check([*first, *second])
 
 
 def test_a_locked_catalog_heals_and_loses_nothing(work: SinkWorkspace) -> None:
