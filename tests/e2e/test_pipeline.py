@@ -19,6 +19,7 @@ from onenode.servers import Servers
 from support.captures import capture_files
 from support.feed import Feed, container
 from support.site import CHART, PREVIOUS_CHART, RELEASE, SYSTEM, Site
+from support.table_is_log import assert_table_is_log
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -234,9 +235,15 @@ def test_another_image_rolls_sink_and_query(flow: Feed, since: datetime) -> None
 
 
 def test_suspended_it_has_committed_all_it_received_and_goes_on_later(flow: Feed, since: datetime) -> None:
+    sent = {symbol: flow.sent(symbol) for symbol in FIRST_IDS}
     flow.apply(suspend=True)
     flow.wait_phase("Suspended")
     assert not flow.pods("ingest") + flow.pods("sink") + flow.pods("query")
+    received = assert_table_is_log(flow)
+    assert received.keys() == FIRST_IDS.keys()
+    for symbol, first in FIRST_IDS.items():
+        assert received[symbol] == [[first, received[symbol][-1][1]]], f"{symbol}: {received[symbol]}"
+        assert received[symbol][-1][1] >= sent[symbol], f"{symbol}: expected what was sent before it was suspended"
     flow.apply()
     flow.wait_phase("Running")
     for symbol, first in FIRST_IDS.items():
@@ -251,6 +258,7 @@ def test_suspended_it_has_committed_all_it_received_and_goes_on_later(flow: Feed
         jumps = [(a, b) for a, b in pairwise(ids) if b != a + 1]
         assert ids[0] == first
         assert len(jumps) == 1, f"{symbol}: expected one gap, what was sent while it was suspended; found {jumps}"
+        assert jumps[0][0] == received[symbol][-1][1], f"{symbol}: expected the gap after what it had received"
 
 
 def test_a_missing_secret_is_a_condition_and_touches_nothing(flow: Feed) -> None:
@@ -265,8 +273,13 @@ def test_a_missing_secret_is_a_condition_and_touches_nothing(flow: Feed) -> None
     flow.site.wait(lambda: flow.condition("SecretsReady").get("status") == "True", "the condition to pass")
 
 
-def test_helm_test_passes_and_delete_leaves_no_child(flow: Feed) -> None:
+def test_helm_test_passes_and_delete_leaves_no_child_and_loses_nothing(flow: Feed) -> None:
     flow.site.helm("test", RELEASE, f"--namespace={SYSTEM}", "--timeout=120s")
+    sent = {symbol: flow.sent(symbol) for symbol in FIRST_IDS}
     flow.site.kubectl("delete", "k2p", "flow", "--namespace=flow", "--timeout=150s")
     for kind in ("pods", "deployments", "services", "poddisruptionbudgets", "networkpolicies"):
         assert not flow.site.items("flow", kind), kind
+    received = assert_table_is_log(flow)
+    for symbol, last in sent.items():
+        assert flow.sent(symbol) > last, "expected trades while it was deleted"
+        assert received[symbol][-1][1] >= last, f"{symbol}: expected what was sent before it was deleted"
