@@ -15,7 +15,8 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ from support.lacking import needed
 from support.postgres import SHIBBOLETH as DATABASE_SHIBBOLETH
 from support.postgres import USER as DATABASE_USER
 from support.s3 import ACCESS_KEY, SIGNING_KEY
+from support.waiting import wait_until
 
 USER: Final = "k2"
 SHIBBOLETH: Final = "k2-trino-shibboleth"
@@ -44,6 +46,7 @@ _RULES: Final = {
     "catalogs": [{"user": OUTSIDER, "allow": "none"}, {"allow": "owner"}],
     "procedures": [{"privileges": ["EXECUTE"]}],
 }
+_REFRESH_S: Final = 1
 _HEAP_MB: Final = 1024
 _START_TIMEOUT_S: Final = 180.0
 """15 s on an idle machine of two cores."""
@@ -158,6 +161,24 @@ class LocalTrino:
         self.query(f"CREATE CATALOG {name} USING iceberg WITH ({listed})")
         return name
 
+    @contextmanager
+    def guarded(self, rules: Mapping[str, Any]) -> Iterator[None]:
+        """Have these rules say who may do what, until the end of the block."""
+        try:
+            (self.directory / "rules.json").write_text(json.dumps(rules))
+            wait_until(lambda: not self._allows("SELECT 1"), "the rules to be in force")
+            yield
+        finally:
+            (self.directory / "rules.json").write_text(json.dumps(_RULES))
+            wait_until(lambda: self._allows("SELECT 1"), "the usual rules again")
+
+    def _allows(self, text: str) -> bool:
+        try:
+            self.query(text)
+        except AssertionError:
+            return False
+        return True
+
     def query(self, text: str, user: str = "tester") -> list[list[Any]]:
         """Return the rows of a statement, by Trino's own protocol and no client of it.
 
@@ -214,6 +235,7 @@ class LocalTrino:
             "access": {
                 "access-control.name": "file",
                 "security.config-file": self.directory / "rules.json",
+                "security.refresh-period": f"{_REFRESH_S}s",
             },
             "config": self._properties(home),
         }
