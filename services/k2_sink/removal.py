@@ -123,7 +123,7 @@ class Removal:
                 if folder != self._warehouse:
                     _drop_folder(self._io, folder)
         self._delete(self._note)
-        left = tuple((_shown(table), table.properties.get(PIPELINE_KEY, "nobody")) for table in others)
+        left = tuple(sorted((_shown(table), table.properties.get(PIPELINE_KEY, "nobody")) for table in others))
         return Removed(tuple(_shown(table) for table in own), files, left)
 
     def _tables(self) -> list[Table]:

@@ -101,7 +101,7 @@ def api(stage: Stage) -> Iterator[Api]:
     with serve(stage.settings, stage.pipeline) as running:
         wait_healthy(running)
         assert running.client.get("/health").json()["checks"]["trino"] == "ok"
-        assert running.client.get("/readyz").status_code == 200
+        wait_until(lambda: running.client.get("/readyz").is_success, "what users ask to be answered in good time")
         yield running
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
 import httpx
+from pyiceberg.io import load_file_io
 
 from k2_cli.stack import ports
 from k2_cli.stack.artifacts import ensure_jars, read_lock
@@ -24,6 +25,7 @@ from k2_cli.stack.java import find_java
 from k2_cli.stack.process import ManagedProcess
 from k2_cli.stack.relock import lock
 from k2_core.errors import CatalogUnavailableError
+from k2_core.listing import listed, located
 from k2_core.tables import answering, open_catalog
 from support.lacking import needed
 from support.lake import environment_settings
@@ -125,7 +127,7 @@ class LocalRestCatalog:
             self._process.stop()
 
     def renew(self) -> None:
-        """Forget all tables and namespaces; their files stay.
+        """Forget all tables and namespaces, and remove all files.
 
         Its connections do not survive a restart of PostgreSQL by another test: then it is started anew.
         """
@@ -137,11 +139,16 @@ class LocalRestCatalog:
             self._clear()
 
     def _clear(self) -> None:
-        with closing(open_catalog(environment_settings(self.environment))) as catalog, answering("", {}):
+        settings = environment_settings(self.environment)
+        with closing(open_catalog(settings)) as catalog, answering("", {}):
             for namespace in catalog.list_namespaces():
                 for table in catalog.list_tables(namespace):
                     catalog.drop_table(table)
                 catalog.drop_namespace(namespace)
+            io = load_file_io(dict(catalog.properties), settings.warehouse)
+            files, _ = located(io, str(settings.warehouse))
+            for one in listed(io, str(settings.warehouse), below=True):
+                files.delete_file(one.path)
 
     def _configuration(self) -> Path:
         database = urlsplit(self.database)
