@@ -131,6 +131,11 @@ class TopicState:
     partitions: Mapping[Partition, PartitionState] = field(default_factory=dict)
     former: Mapping[TopicId, Mapping[Partition, PartitionState]] = field(default_factory=dict)
 
+    @property
+    def accounts(self) -> Mapping[TopicId, Mapping[Partition, PartitionState]]:
+        """All of them, by the id of the topic that they are of; that of now comes last."""
+        return {**self.former, self.id: self.partitions}
+
 
 @dataclass(frozen=True, slots=True)
 class CommitState:

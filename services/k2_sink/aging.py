@@ -145,7 +145,7 @@ def count_rows(table: Table, state: CommitState, files: Sequence[DataFile]) -> C
     places = {
         (topic_id, partition)
         for topic in state.topics.values()
-        for topic_id, accounts in [*topic.former.items(), (topic.id, topic.partitions)]
+        for topic_id, accounts in topic.accounts.items()
         for partition in accounts
     }
     column = table.schema().find_field("kafka_partition").field_id

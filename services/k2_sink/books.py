@@ -69,7 +69,7 @@ def books_of(metadata: TableMetadata) -> Books | None:
 
 def _partitions(state: CommitState) -> Iterable[PartitionState]:
     for topic in state.topics.values():
-        for accounts in (topic.partitions, *topic.former.values()):
+        for accounts in topic.accounts.values():
             yield from accounts.values()
 
 
