@@ -43,6 +43,9 @@ TRINO_PORT: Final = 8443
 TRINO_READER: Final = "k2"
 TRINO_MAINTAINER: Final = "k2-maintenance"
 """Users of a Trino that the operator runs."""
+TRINO_READING: Final = "k2"
+TRINO_MAINTAINING: Final = "k2_maintenance"
+"""Catalogs of a Trino that the operator runs, one for each of its users: the same tables, once to read them only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from k2_core.spec_trino import TrinoClusterSpec, unreadable
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
 from k2_core.types import TopicName
 from k2_operator.config import OperatorConfig
-from k2_operator.names import TRINO_MAINTAINER, TRINO_PORT, Names
+from k2_operator.names import TRINO_MAINTAINER, TRINO_MAINTAINING, TRINO_PORT, TRINO_READING, Names
 
 TRINO_CA_KEY: Final = "ca.crt"
 
@@ -95,15 +95,24 @@ class Effective:
             return self.pipeline.spec.query.trino
         if not self.trino_answers:
             return None
-        return TrinoSpec(url=self.trino_url, password_secret=self.trino.password, ca_secret=self.trino.authority)
+        return TrinoSpec(
+            url=self.trino_url,
+            catalog=TRINO_READING,
+            password_secret=self.trino.password,
+            ca_secret=self.trino.authority,
+        )
 
     @property
     def maintainer(self) -> TrinoSpec | None:
-        """The same Trino for the maintenance of tables, which has a user of its own in one that the operator runs."""
+        """The same Trino for the maintenance of tables, which has a login of its own in one that the operator runs."""
         if self.engine is None or self.trino is None:
             return self.engine
-        login = {"user": TRINO_MAINTAINER, "password_secret": self.trino.maintenance_password}
-        return self.engine.model_copy(update=login)
+        own = {
+            "catalog": TRINO_MAINTAINING,
+            "user": TRINO_MAINTAINER,
+            "password_secret": self.trino.maintenance_password,
+        }
+        return self.engine.model_copy(update=own)
 
     @property
     def trino_url(self) -> str:

@@ -2,7 +2,7 @@
 
 Run by the operator as an init container of its Trino's pods. Trino knows no SQLAlchemy URI, takes passwords as digests
 and a certificate together with its key; the operator reads no secret's value. So this writes, into a folder in memory
-that dies with the pod, the catalog's file, the digests and the certificate. It connects to nothing.
+that dies with the pod, the files of catalogs, the digests and the certificate. It connects to nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from k2_core.storage import is_s3
 
 ITERATIONS: Final = 100_000
 """Of PBKDF2. Trino keeps the outcome, so a password costs this once."""
-CATALOG_FILE: Final = "catalog/k2.properties"
+CATALOGS: Final = "catalog"
 PASSWORDS_FILE: Final = "passwords"
 CERTIFICATE_FILE: Final = "server.pem"
 _READER: Final = "k2"
@@ -43,8 +43,8 @@ _JDBC_NAMES: Final[Mapping[str, str]] = {
 class TrinoFilesSettings(ServiceSettings):
     """Beyond the catalog's own: where files lie, and what only a coordinator has."""
 
-    trino_template: Path
-    """The catalog's file without its address."""
+    trino_templates: Path
+    """The folder with the files of catalogs, without their address."""
     trino_files: Path
     """The folder to write into."""
     trino_password: SecretStr | None = None
@@ -71,7 +71,12 @@ def write(settings: TrinoFilesSettings) -> None:
     Raises:
         SpecError: The catalog is none that Trino reads, or a file that is needed is not there. Shows no secret.
     """
-    _write(settings.trino_files / CATALOG_FILE, _read(settings.trino_template) + "".join(_lines(settings)))
+    address = "".join(_lines(settings))
+    templates = sorted(settings.trino_templates.glob("*.properties"))
+    if not templates:
+        raise SpecError(str(settings.trino_templates), "no *.properties", "the files of catalogs, which the pod mounts")
+    for template in templates:
+        _write(settings.trino_files / CATALOGS / template.name, _read(template) + address)
     passwords = {_READER: settings.trino_password, _MAINTAINER: settings.trino_maintenance_password}
     digests = [digest(user, password.get_secret_value()) for user, password in passwords.items() if password]
     if digests:

@@ -18,10 +18,12 @@ URI = "postgresql+psycopg://k2:p%3Dss%5Cw%C3%B6rd%20%231@db:5433/lake?sslmode=re
 
 
 def settings(folder: Path, **more: Any) -> TrinoFilesSettings:
-    template = folder / "catalog.properties"
-    template.write_text("connector.name=iceberg\ns3.aws-access-key=${ENV:K2_S3_ACCESS_KEY}\n")
+    templates = folder / "templates"
+    templates.mkdir(exist_ok=True)
+    (templates / "k2.properties").write_text("connector.name=iceberg\ns3.aws-access-key=${ENV:K2_S3_ACCESS_KEY}\n")
+    (templates / "other.properties").write_text("connector.name=iceberg\n")
     given = {"catalog_uri": SecretStr(URI), "warehouse": "s3://lake/w", **more}
-    return TrinoFilesSettings(trino_template=template, trino_files=folder / "run", **given)
+    return TrinoFilesSettings(**{"trino_templates": templates, "trino_files": folder / "run", **given})
 
 
 def unescaped(line: str) -> str:
@@ -39,6 +41,7 @@ def test_a_catalog_of_postgresql_as_jdbc_names_it(tmp_path: Path) -> None:
         "iceberg.jdbc-catalog.connection-user": "k2",
         "iceberg.jdbc-catalog.connection-password": SHIBBOLETH,
     }
+    assert (tmp_path / "run/catalog/other.properties").read_text().splitlines() == [lines[0], *lines[2:]]
 
 
 def test_a_rest_catalog_and_one_without_a_login() -> None:
@@ -65,7 +68,10 @@ def test_passwords_are_digests_and_nobody_else_reads_a_file(tmp_path: Path) -> N
 def test_a_worker_has_neither_passwords_nor_a_certificate(tmp_path: Path) -> None:
     write(settings(tmp_path))
     write(settings(tmp_path))  # a container that is started again in its pod
-    assert {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()} == {"k2.properties"}
+    assert {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()} == {
+        "k2.properties",
+        "other.properties",
+    }
 
 
 def test_the_certificate_stands_with_its_key(tmp_path: Path) -> None:
@@ -89,6 +95,7 @@ def test_the_certificate_stands_with_its_key(tmp_path: Path) -> None:
             {"catalog_uri": SecretStr("postgresql://k2:${ENV:x}@db/k2")}, "Trino takes it for", id="reference"
         ),
         pytest.param({"trino_tls": Path("/nowhere")}, "/nowhere/tls.key: found No such file", id="no certificate"),
+        pytest.param({"trino_templates": Path("/nowhere")}, "/nowhere: found no *.properties", id="no template"),
     ],
 )
 def test_what_does_not_do_is_said_without_the_secret(tmp_path: Path, more: dict[str, Any], expected: str) -> None:
@@ -99,11 +106,10 @@ def test_what_does_not_do_is_said_without_the_secret(tmp_path: Path, more: dict[
 
 
 def test_as_a_process_it_leaves_its_last_word_where_kubernetes_looks(tmp_path: Path) -> None:
-    template = tmp_path / "catalog.properties"
-    template.write_text("connector.name=iceberg\n")
+    (tmp_path / "k2.properties").write_text("connector.name=iceberg\n")
     word = tmp_path / "word"
     environment = {
-        "K2_TRINO_TEMPLATE": str(template),
+        "K2_TRINO_TEMPLATES": str(tmp_path),
         "K2_TRINO_FILES": str(tmp_path / "run"),
         "K2_WAREHOUSE": "s3://lake/w",
         "K2_TERMINATION_MESSAGE_PATH": str(word),

@@ -145,14 +145,15 @@ class LocalTrino:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def catalog(self, settings: ServiceSettings, **changes: str) -> str:
+    def catalog(self, settings: ServiceSettings, more: Mapping[str, str] | None = None, **changes: str) -> str:
         """Make a catalog over the lake that settings name, and return its name.
 
         Args:
             settings: Catalog in PostgreSQL, warehouse on S3.
+            more: Properties of the connector beside those that say where the lake is.
             changes: Properties of the connector that are to be others, with `_` for `.` and `-`.
         """
-        properties = lake_properties(settings)
+        properties = {**lake_properties(settings), **(more or {})}
         for name, value in changes.items():
             [known] = [key for key in properties if re.sub(r"\W", "_", key) == name]
             properties[known] = value

@@ -18,7 +18,7 @@ CA_FOLDER: Final = "/etc/k2/kafka-ca"
 TRINO_CA_FOLDER: Final = "/etc/k2/trino-ca"
 CA_FILE: Final = "ca.crt"
 TERMINATION_PATH: Final = "/dev/termination-log"
-TRINO_TEMPLATE: Final = "/etc/k2/trino/catalog.properties"
+TRINO_TEMPLATES: Final = "/etc/k2/trino"
 TRINO_TLS: Final = "/etc/k2/trino-tls"
 TRINO_FILES: Final = "/run/trino"
 """A folder in memory, where Trino's secrets are."""
@@ -68,7 +68,7 @@ def trino_files_environment(effective: Effective, run: TrinoRun, *, coordinator:
     """Return the variables of the program that writes a Trino node's files."""
     storage = effective.storage
     plain = {
-        "K2_TRINO_TEMPLATE": TRINO_TEMPLATE,
+        "K2_TRINO_TEMPLATES": TRINO_TEMPLATES,
         "K2_TRINO_FILES": TRINO_FILES,
         "K2_TERMINATION_MESSAGE_PATH": TERMINATION_PATH,
         "K2_CATALOG_TYPE": storage.catalog.type,

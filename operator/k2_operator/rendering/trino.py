@@ -33,7 +33,7 @@ from k2_operator.rendering.deployments import Inputs, Resources, merged, one_mor
 from k2_operator.rendering.environment import (
     TERMINATION_PATH,
     TRINO_FILES,
-    TRINO_TEMPLATE,
+    TRINO_TEMPLATES,
     TRINO_TLS,
     trino_environment,
     trino_files_environment,
@@ -41,7 +41,7 @@ from k2_operator.rendering.environment import (
 from k2_operator.rendering.network import dns_egress, storage_ports, tcp
 from k2_operator.rendering.objects import disruption_budget, metadata, service_account, typed
 from k2_operator.rendering.pods import Manifest, container_security, pod_security, spread
-from k2_operator.rendering.trino_config import CACHE, COORDINATOR_CACHE_MIB, DATA, ETC, cache_mib, files
+from k2_operator.rendering.trino_config import CACHE, CATALOG_FILES, COORDINATOR_CACHE_MIB, DATA, ETC, cache_mib, files
 
 USER: Final = 1000
 """`trino` of Trino's image."""
@@ -217,7 +217,10 @@ def _pod(inputs: Inputs, run: TrinoRun, component: str, texts: Mapping[str, str]
 def _files_container(inputs: Inputs, run: TrinoRun, component: str) -> Manifest:
     coordinator = component == TRINO_COORDINATOR
     mounts: list[Manifest] = [
-        {"name": "config", "mountPath": TRINO_TEMPLATE, "subPath": "catalog.properties", "readOnly": True},
+        *(
+            {"name": "config", "mountPath": f"{TRINO_TEMPLATES}/{name}", "subPath": name, "readOnly": True}
+            for name in CATALOG_FILES
+        ),
         {"name": "files", "mountPath": TRINO_FILES},
     ]
     if coordinator:

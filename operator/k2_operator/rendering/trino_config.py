@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from k2_core.quantity import quantity_value
-from k2_operator.names import TRINO_COORDINATOR, TRINO_MAINTAINER, TRINO_PORT, TRINO_READER
+from k2_operator.names import (
+    TRINO_COORDINATOR,
+    TRINO_MAINTAINER,
+    TRINO_MAINTAINING,
+    TRINO_PORT,
+    TRINO_READER,
+    TRINO_READING,
+)
 from k2_operator.pipeline import Effective, TrinoRun
 from k2_operator.rendering.environment import TRINO_FILES
 from k2_operator.rendering.trino_memory import MIB, divided
@@ -19,7 +26,7 @@ from k2_operator.rendering.trino_memory import MIB, divided
 ETC: Final = "/etc/trino"
 DATA: Final = "/data/trino"
 CACHE: Final = "/var/cache/trino"
-CATALOG: Final = "k2"
+CATALOG_FILES: Final = tuple(f"{name}.properties" for name in (TRINO_READING, TRINO_MAINTAINING))
 DRAINER: Final = "k2-drain"
 """Who tells a worker to end. Only a worker takes somebody's word for this name, and only Trino's pods reach one."""
 COORDINATOR_CACHE_MIB: Final = 256
@@ -29,6 +36,8 @@ SHUTDOWN_GRACE_S: Final = 15
 MAX_ERROR_S: Final = 5
 """How long a worker that was killed is waited for. Trino's minute is more than an answer of K2 may take."""
 RESERVED_CODE_MIB: Final = 256
+_READ_ONLY: Final = {"iceberg.security": "read_only"}
+"""Rules know no right for a table's procedures, so the reader's catalog has none of them."""
 
 Properties = Mapping[str, object]
 
@@ -56,7 +65,8 @@ def files(effective: Effective, run: TrinoRun, component: str, memory: str, work
         "password-authenticator.properties": _text(
             {"password-authenticator.name": "file", "file.password-file": f"{TRINO_FILES}/passwords"}
         ),
-        "catalog.properties": _text(_catalog(effective, run, coordinator=coordinator)),
+        CATALOG_FILES[0]: _text({**_catalog(effective), **_READ_ONLY, **_cache(run, coordinator=coordinator)}),
+        CATALOG_FILES[1]: _text(_catalog(effective)),
         "ready.sh": _READY,
         "drain.sh": _DRAIN,
     }
@@ -124,8 +134,8 @@ def _jvm(memory: str) -> str:
     return "".join(f"{option}\n" for option in options)
 
 
-def _catalog(effective: Effective, run: TrinoRun, *, coordinator: bool) -> Properties:
-    """Return the catalog's file without its address, which may hold a password."""
+def _catalog(effective: Effective) -> Properties:
+    """Return a catalog's file without its address, which may hold a password."""
     storage = effective.storage
     found: dict[str, object] = {"connector.name": "iceberg"}
     if storage.catalog.type == "rest":
@@ -143,7 +153,12 @@ def _catalog(effective: Effective, run: TrinoRun, *, coordinator: bool) -> Prope
         if s3.endpoint is not None:
             found |= {"s3.endpoint": s3.endpoint, "s3.path-style-access": "true"}
         found |= {"s3.aws-access-key": "${ENV:K2_S3_ACCESS_KEY}", "s3.aws-secret-key": "${ENV:K2_S3_SECRET_KEY}"}
-    return found | {
+    return found
+
+
+def _cache(run: TrinoRun, *, coordinator: bool) -> Properties:
+    """Return where files that were read stay. Maintenance reads each once, and would push out what is asked for."""
+    return {
         "fs.cache.enabled": "true",
         "fs.cache.directories": CACHE,
         "fs.cache.max-sizes": f"{COORDINATOR_CACHE_MIB if coordinator else cache_mib(run)}MB",
@@ -161,20 +176,19 @@ def rules(effective: Effective) -> dict[str, Any]:
     The query service reads K2's tables and nothing else. Maintenance changes their files too.
     """
     tables = {
-        "catalog": CATALOG,
         "schema": effective.pipeline.spec.namespace,
         "table": r"(trades|quotes|quality|ledger|dlq)(\$[a-z_]+)?",
     }
     changes = ["SELECT", "INSERT", "DELETE", "UPDATE"]
     return {
         "catalogs": [
-            {"user": TRINO_READER, "catalog": CATALOG, "allow": "read-only"},
-            {"user": TRINO_MAINTAINER, "catalog": CATALOG, "allow": "all"},
+            {"user": TRINO_READER, "catalog": TRINO_READING, "allow": "read-only"},
+            {"user": TRINO_MAINTAINER, "catalog": TRINO_MAINTAINING, "allow": "all"},
         ],
         "schemas": [{"owner": False}],
         "tables": [
-            {"user": TRINO_READER, **tables, "privileges": ["SELECT"]},
-            {"user": TRINO_MAINTAINER, **tables, "privileges": changes},
+            {"user": TRINO_READER, "catalog": TRINO_READING, **tables, "privileges": ["SELECT"]},
+            {"user": TRINO_MAINTAINER, "catalog": TRINO_MAINTAINING, **tables, "privileges": changes},
         ],
         "procedures": [{"privileges": []}],
         "queries": [{"user": f"{TRINO_READER}|{TRINO_MAINTAINER}", "allow": ["execute"]}],

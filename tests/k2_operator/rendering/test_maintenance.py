@@ -78,7 +78,7 @@ def test_in_a_trino_of_the_operators_it_has_a_user_of_its_own_and_waits_until_th
     body["spec"]["maintenance"] = {"schedule": "0 3 * * *"}
     own = cron_job(body)["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     found = {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in own["env"]}
-    assert found["K2_TRINO_USER"] == "k2-maintenance"
+    assert (found["K2_TRINO_USER"], found["K2_TRINO_CATALOG"]) == ("k2-maintenance", "k2_maintenance")
     assert found["K2_TRINO_PASSWORD"] == {"secretKeyRef": {"name": "trino-access", "key": "maintenancePassword"}}
     assert found["K2_TRINO_URL"] == "https://crypto-trino.markets.svc:8443"
     assert replace(effective(body, operator_config()), trino_answers=False).maintenance_schedule is None

@@ -11,6 +11,7 @@ from k2_operator.rendering.trino_config import files, rules
 from k2_query.maintenance.upkeep import TABLES
 from support.operator import operated, operator_config, plain_body
 
+CHANGES = ["SELECT", "INSERT", "DELETE", "UPDATE"]
 REF = {"name": "s", "key": "k"}
 REST = {
     "catalog": {"type": "rest", "uri": "http://catalog:8181"},
@@ -63,7 +64,7 @@ def test_memory_is_divided_as_the_pod_has_it() -> None:
 
 
 def test_the_catalog_is_the_pipelines_and_its_address_is_left_to_the_pod() -> None:
-    found = properties(texts("trino-worker")["catalog.properties"])
+    found = properties(texts("trino-worker")["k2.properties"])
     assert found["iceberg.catalog.type"] == "jdbc"
     assert found["iceberg.jdbc-catalog.catalog-name"] == "k2"
     assert found["iceberg.jdbc-catalog.default-warehouse-dir"] == "s3://lake/warehouse"
@@ -72,27 +73,36 @@ def test_the_catalog_is_the_pipelines_and_its_address_is_left_to_the_pod() -> No
     assert not [name for name in found if "connection" in name]
 
 
+def test_who_maintains_has_a_catalog_of_the_same_tables_where_procedures_may_be_called() -> None:
+    found = texts("trino-worker")
+    reading, maintaining = properties(found["k2.properties"]), properties(found["k2_maintenance.properties"])
+    assert reading.pop("iceberg.security") == "read_only"
+    assert {name: value for name, value in reading.items() if not name.startswith("fs.cache")} == maintaining
+
+
 def test_a_rest_catalog_of_aws_storage() -> None:
-    found = properties(texts("trino-coordinator", over_rest())["catalog.properties"])
+    found = properties(texts("trino-coordinator", over_rest())["k2.properties"])
     assert (found["iceberg.catalog.type"], found["iceberg.rest-catalog.warehouse"]) == ("rest", "s3://lake/w")
     assert "s3.endpoint" not in found
     assert found["fs.cache.max-sizes"] == "256MB"
 
 
 @pytest.mark.parametrize(
-    ("user", "table", "expected"),
+    ("user", "catalog", "table", "expected"),
     [
-        pytest.param("k2", "trades", ["SELECT"], id="the query service"),
-        pytest.param("k2", "trades$snapshots", ["SELECT"], id="metadata"),
-        pytest.param("k2", "other", None, id="a table of somebody else"),
-        pytest.param("k2-maintenance", "quality", ["SELECT", "INSERT", "DELETE", "UPDATE"], id="maintenance"),
-        pytest.param("k2-drain", "trades", None, id="who drains"),
-        pytest.param("somebody", "trades", None, id="somebody"),
+        pytest.param("k2", "k2", "trades", ["SELECT"], id="the query service"),
+        pytest.param("k2", "k2_maintenance", "trades", None, id="the query service where one maintains"),
+        pytest.param("k2", "k2", "trades$snapshots", ["SELECT"], id="metadata"),
+        pytest.param("k2", "k2", "other", None, id="a table of somebody else"),
+        pytest.param("k2-maintenance", "k2_maintenance", "quality", CHANGES, id="maintenance"),
+        pytest.param("k2-maintenance", "k2", "quality", None, id="maintenance where one reads"),
+        pytest.param("k2-drain", "k2", "trades", None, id="who drains"),
+        pytest.param("somebody", "k2", "trades", None, id="somebody"),
     ],
 )
-def test_who_may_do_what_with_a_table(user: str, table: str, expected: list[str] | None) -> None:
+def test_who_may_do_what_with_a_table(user: str, catalog: str, table: str, expected: list[str] | None) -> None:
     def fits(rule: dict[str, Any]) -> bool:
-        asked = {"user": user, "catalog": "k2", "schema": "market", "table": table}
+        asked = {"user": user, "catalog": catalog, "schema": "market", "table": table}
         return all(re.fullmatch(rule.get(name, ".*"), value) for name, value in asked.items())
 
     found = next((rule["privileges"] for rule in rules(operated())["tables"] if fits(rule)), None)
@@ -106,5 +116,5 @@ def test_whatever_is_maintained_may_be_changed_by_the_one_who_maintains_and_by_n
             allowed = {
                 one["user"]: one["privileges"] for one in rules(effective)["tables"] if re.fullmatch(one["table"], name)
             }
-            assert allowed == {"k2": ["SELECT"], "k2-maintenance": ["SELECT", "INSERT", "DELETE", "UPDATE"]}
+            assert allowed == {"k2": ["SELECT"], "k2-maintenance": CHANGES}
     assert not any(re.fullmatch(one["table"], "others") for one in rules(effective)["tables"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import pytest
 
-from k2_operator.names import TRINO_MAINTAINER, TRINO_READER
-from k2_operator.rendering.trino_config import CATALOG, rules
+from k2_operator.names import TRINO_MAINTAINER, TRINO_MAINTAINING, TRINO_READER, TRINO_READING, TRINO_WORKER
+from k2_operator.rendering.trino_config import files, rules
 from support.maintained import Maintained, maintained
 from support.operator import operated
 from support.postgres import LocalPostgres
@@ -46,10 +46,24 @@ NEVER: Final = {
     "catalog": "DROP CATALOG {catalog}",
     "others' queries": 'SELECT query FROM system.runtime.queries WHERE "user" <> current_user',
 }
+OWN: Final = {TRINO_READER: TRINO_READING, TRINO_MAINTAINER: TRINO_MAINTAINING}
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A lake behind the operator's rules.
+
+    Args:
+        lake: With K2's table of trades and two that are not K2's.
+        catalogs: As the test's Trino calls each of the operator's.
+    """
+
+    lake: Maintained
+    catalogs: Mapping[str, str]
 
 
 @pytest.fixture(scope="module")
-def guarded(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator[Maintained]:
+def guarded(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator[Guarded]:
     """A lake with K2's table of trades and two that are not K2's, behind the operator's rules."""
     with maintained(trino, postgres, s3) as lake:
         lake.commit(COUNT, seed=1)
@@ -57,48 +71,72 @@ def guarded(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator
             schema = name.partition(".")[0]
             trino.query(f"CREATE SCHEMA IF NOT EXISTS {lake.trino_catalog}.{schema}")
             trino.query(f"CREATE TABLE {lake.trino_catalog}.{name} AS SELECT 1 AS a")
-        text = json.dumps(rules(operated())).replace(f'"catalog": "{CATALOG}"', f'"catalog": "{lake.trino_catalog}"')
-        with trino.guarded(json.loads(text)):
-            yield lake
+        names = {TRINO_READING: trino.catalog(lake.settings, security()), TRINO_MAINTAINING: lake.trino_catalog}
+        found = rules(operated())
+        for rule in (*found["catalogs"], *found["tables"]):
+            rule["catalog"] = names[rule["catalog"]]
+        with trino.guarded(found):
+            yield Guarded(lake, names)
 
 
-def said(lake: Maintained, text: str, user: str) -> str | None:
-    """Return why a statement was refused, None if it was not."""
+def security() -> dict[str, str]:
+    """What the file of the reader's catalog says of who may do what."""
+    effective = operated()
+    assert effective.trino is not None
+    text = files(effective, effective.trino, TRINO_WORKER, "4Gi", 2)[f"{TRINO_READING}.properties"]
+    return dict(line.split("=", 1) for line in text.splitlines() if line.startswith("iceberg.security="))
+
+
+def said(lake: Guarded, text: str, user: str, catalog: str | None = None) -> str | None:
+    """Return why a statement was refused, None if it was not; without a catalog in the one that is the user's."""
+    name = lake.catalogs[catalog or OWN[user]]
     try:
-        lake.trino.query(text.format(catalog=lake.trino_catalog, market=f"{lake.trino_catalog}.market"), user)
+        lake.lake.trino.query(text.format(catalog=name, market=f"{name}.market"), user)
     except AssertionError as error:
         return str(error)
     return None
 
 
+def refused(lake: Guarded, text: str, user: str, catalog: str | None = None) -> bool:
+    why = said(lake, text, user, catalog) or ""
+    return any(words in why for words in ("PERMISSION_DENIED", "does not exist"))
+
+
 @pytest.mark.parametrize("text", READS.values(), ids=READS)
 @pytest.mark.parametrize("user", [TRINO_READER, TRINO_MAINTAINER])
-def test_the_tables_are_read(guarded: Maintained, user: str, text: str) -> None:
+def test_the_tables_are_read(guarded: Guarded, user: str, text: str) -> None:
     assert said(guarded, text, user) is None
 
 
-@pytest.mark.parametrize("text", [*CHANGES.values(), *NEVER.values()], ids=[*CHANGES, *NEVER])
-def test_who_reads_changes_nothing_and_sees_nothing_else(guarded: Maintained, text: str) -> None:
-    refused = said(guarded, text, TRINO_READER)
-    assert refused is not None
-    assert "PERMISSION_DENIED" in refused or "does not exist" in refused
-    assert len(guarded.held()) == COUNT
+@pytest.mark.parametrize(
+    "text",
+    [*CHANGES.values(), *PROCEDURES.values(), *NEVER.values()],
+    ids=[*CHANGES, *PROCEDURES, *NEVER],
+)
+def test_who_reads_changes_nothing_and_sees_nothing_else(guarded: Guarded, text: str) -> None:
+    assert refused(guarded, text, TRINO_READER)
+    assert len(guarded.lake.held()) == COUNT
 
 
 @pytest.mark.parametrize("text", PROCEDURES.values(), ids=PROCEDURES)
-def test_who_maintains_may_maintain(guarded: Maintained, text: str) -> None:
+def test_who_maintains_may_maintain(guarded: Guarded, text: str) -> None:
     assert said(guarded, text, TRINO_MAINTAINER) is None
-    assert len(guarded.held()) == COUNT
+    assert len(guarded.lake.held()) == COUNT
 
 
 @pytest.mark.parametrize("text", NEVER.values(), ids=NEVER)
-def test_who_maintains_has_no_more_than_that(guarded: Maintained, text: str) -> None:
-    refused = said(guarded, text, TRINO_MAINTAINER)
-    assert refused is not None
-    assert "PERMISSION_DENIED" in refused or "does not exist" in refused
+def test_who_maintains_has_no_more_than_that(guarded: Guarded, text: str) -> None:
+    assert refused(guarded, text, TRINO_MAINTAINER)
 
 
 @pytest.mark.parametrize("text", [*READS.values(), "SELECT 1"], ids=[*READS, "nothing"])
 @pytest.mark.parametrize("user", ["somebody", "k2-drain", "admin"])
-def test_nobody_else_asks_anything(guarded: Maintained, user: str, text: str) -> None:
-    assert "PERMISSION_DENIED" in (said(guarded, text, user) or "")
+def test_nobody_else_asks_anything(guarded: Guarded, user: str, text: str) -> None:
+    assert "PERMISSION_DENIED" in (said(guarded, text, user, TRINO_READING) or "")
+
+
+@pytest.mark.parametrize("text", [*READS.values(), *PROCEDURES.values()], ids=[*READS, *PROCEDURES])
+@pytest.mark.parametrize("user", OWN)
+def test_neither_has_the_catalog_of_the_other(guarded: Guarded, user: str, text: str) -> None:
+    [others] = set(OWN.values()) - {OWN[user]}
+    assert refused(guarded, text, user, others)
