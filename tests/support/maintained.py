@@ -10,16 +10,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from pyiceberg.catalog import Catalog
 
 from k2_core.config import ServiceSettings
 from k2_core.records import TRADES
 from k2_core.tables import open_catalog
-from k2_core.types import Offset, Partition, TopicId, TopicName
+from k2_core.types import Level, Offset, Partition, TopicId, TopicName
 from k2_query.maintenance.upkeep import Outcome, Upkeep
 from k2_query.trino_client import TrinoClient, TrinoServer
+from k2_sink.checking import Checking, Expected
 from k2_sink.commit import Committed, Owner, TableWriter
 from k2_sink.files import FileWriter, sort_rows
+from k2_sink.metrics import SinkMetrics
+from k2_sink.projection import Tables, Turns
 from k2_sink.protocol import Claim, Span
 from support.lake import environment_settings, records_of, table_form, table_rows
 from support.postgres import LocalPostgres
@@ -73,6 +77,15 @@ class Maintained:
         assert isinstance(done, Committed)
         self.records += made
         return made
+
+    def checking(self) -> Checking:
+        """Return the sink's search for what is wrong in the table, due at each call."""
+        tables = Tables(self.catalog, "market", OWNER.pipeline_uid)
+        return Checking(tables, Expected((), {}), SinkMetrics(CollectorRegistry()), Turns(0.0))
+
+    def look(self) -> int:
+        """Have it look at the rows that it has not seen, and return how many: until then none are rewritten."""
+        return self.checking().step(Level.NORMAL)
 
     def held(self) -> list[Record]:
         """Return the table's rows."""

@@ -109,7 +109,7 @@ def _cache_volume_mib(run: TrinoRun, component: str) -> int:
 
 def _files(effective: Effective, run: TrinoRun, component: str) -> dict[str, str]:
     memory = resources(run, component)["limits"]["memory"]
-    found = files(effective, run, component, memory, run.spec.workers.replicas)
+    found = files(effective, run, component, memory)
     left_out = _OF_WORKER_ALONE if component == TRINO_COORDINATOR else _OF_COORDINATOR_ALONE
     return {name: text for name, text in found.items() if name not in left_out}
 

@@ -42,7 +42,7 @@ _READ_ONLY: Final = {"iceberg.security": "read_only"}
 Properties = Mapping[str, object]
 
 
-def files(effective: Effective, run: TrinoRun, component: str, memory: str, workers: int) -> dict[str, str]:
+def files(effective: Effective, run: TrinoRun, component: str, memory: str) -> dict[str, str]:
     """Return the files of one kind of node by their name.
 
     Args:
@@ -50,11 +50,10 @@ def files(effective: Effective, run: TrinoRun, component: str, memory: str, work
         run: Its Trino.
         component: Coordinator or worker.
         memory: Of the pod, at most.
-        workers: How many there are.
     """
     coordinator = component == TRINO_COORDINATOR
     return {
-        "config.properties": _text(_node(effective, component, memory, workers)),
+        "config.properties": _text(_node(effective, component, memory)),
         "jvm.config": _jvm(memory),
         "node.properties": _text({"node.environment": "k2", "node.data-dir": DATA}),
         "log.properties": _text({"io.trino": "INFO"}),
@@ -72,7 +71,7 @@ def files(effective: Effective, run: TrinoRun, component: str, memory: str, work
     }
 
 
-def _node(effective: Effective, component: str, memory: str, workers: int) -> Properties:
+def _node(effective: Effective, component: str, memory: str) -> Properties:
     sizes, names = divided(memory), effective.names
     found: dict[str, object] = {
         "coordinator": _word(component == TRINO_COORDINATOR),
@@ -97,7 +96,9 @@ def _node(effective: Effective, component: str, memory: str, workers: int) -> Pr
         "http-server.https.keystore.path": f"{TRINO_FILES}/server.pem",
         "http-server.authentication.type": "PASSWORD",
         "password-authenticator.config-files": f"{ETC}/password-authenticator.properties",
-        "query.max-memory": f"{sizes.query * workers}MB",
+        # What a query may have on each node is the limit. One of all together would change with the number of workers,
+        # and a coordinator whose files change is started anew.
+        "query.max-memory": "1PB",
         "query.remote-task.max-error-duration": f"{MAX_ERROR_S}s",
         # A question without a worker is refused in time to be told why, not after Trino's five minutes.
         "query-manager.required-workers-max-wait": "5s",

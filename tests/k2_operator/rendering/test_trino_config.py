@@ -29,7 +29,7 @@ def over_rest() -> Effective:
 def texts(component: str, found: Effective | None = None, memory: str = "4Gi") -> dict[str, str]:
     found = found or operated()
     assert found.trino is not None
-    return files(found, found.trino, component, memory, 2)
+    return files(found, found.trino, component, memory)
 
 
 def properties(text: str) -> dict[str, str]:
@@ -60,7 +60,7 @@ def test_nodes_talk_over_tls_and_only_the_coordinator_asks_for_passwords() -> No
 def test_memory_is_divided_as_the_pod_has_it() -> None:
     found = texts("trino-coordinator", memory="8Gi")
     assert "-Xmx6144M\n" in found["jvm.config"]
-    assert properties(found["config.properties"])["query.max-memory"] == f"{2 * 3686}MB"
+    assert properties(found["config.properties"])["query.max-memory-per-node"] == "3686MB"
 
 
 def test_the_catalog_is_the_pipelines_and_its_address_is_left_to_the_pod() -> None:

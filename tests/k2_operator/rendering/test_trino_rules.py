@@ -83,7 +83,7 @@ def security() -> dict[str, str]:
     """What the file of the reader's catalog says of who may do what."""
     effective = operated()
     assert effective.trino is not None
-    text = files(effective, effective.trino, TRINO_WORKER, "4Gi", 2)[f"{TRINO_READING}.properties"]
+    text = files(effective, effective.trino, TRINO_WORKER, "4Gi")[f"{TRINO_READING}.properties"]
     return dict(line.split("=", 1) for line in text.splitlines() if line.startswith("iceberg.security="))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from prometheus_client import CollectorRegistry
 
 from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
@@ -20,13 +19,10 @@ from k2_core.raw_files import RawFiles, Section, raw_rows
 from k2_core.records import TRADES
 from k2_core.state import STATE_KEY, CommitState, LedgerEntry
 from k2_core.tables import load_table
-from k2_core.types import Level, Offset, TopicId
+from k2_core.types import Offset, TopicId
 from k2_query.maintenance.statements import Action
 from k2_query.maintenance.upkeep import ATTEMPTS
-from k2_sink.checking import Checking, Expected
 from k2_sink.commit import Committed
-from k2_sink.metrics import SinkMetrics
-from k2_sink.projection import Tables, Turns
 from k2_sink.protocol import Claim, Span
 from k2_sink.raw_sweep import named
 from support.lake import by_message_id, trades_table
@@ -47,19 +43,10 @@ def lake(trino: LocalTrino, postgres: LocalPostgres, s3: LocalS3) -> Iterator[Ma
         yield made
 
 
-def checking(lake: Maintained) -> Checking:
-    tables = Tables(lake.catalog, "market", OWNER.pipeline_uid)
-    return Checking(tables, Expected((), {}), SinkMetrics(CollectorRegistry()), Turns(0.0))
-
-
-def look(lake: Maintained) -> int:
-    return checking(lake).step(Level.NORMAL)
-
-
 def test_a_sink_goes_on_from_the_property_after_a_rewrite_and_an_expiry(lake: Maintained) -> None:
     for seed in range(4):
         lake.commit(100, seed)
-    look(lake)
+    lake.look()
     outcomes = lake.maintain()
     optimize, expire, orphans = outcomes[:3]
     assert [one.task.action for one in (optimize, expire, orphans)] == [Action.OPTIMIZE, Action.EXPIRE, Action.ORPHANS]
@@ -77,7 +64,7 @@ def test_a_sink_goes_on_from_the_property_after_a_rewrite_and_an_expiry(lake: Ma
     assert by_message_id(lake.held()) == by_message_id(lake.records)
     for seed in range(4, 7):
         lake.commit(100, seed)
-    look(lake)
+    lake.look()
     lake.maintain()
     lake.commit(100, 7)
     assert by_message_id(lake.held()) == by_message_id(lake.records)
@@ -87,7 +74,7 @@ def test_a_sink_goes_on_from_the_property_after_a_rewrite_and_an_expiry(lake: Ma
 def test_what_is_put_together_is_sorted_as_the_table_says(lake: Maintained) -> None:
     for seed in range(3):
         lake.commit(200, seed)
-    look(lake)
+    lake.look()
     lake.maintain()
     table = trades_table(lake.settings)
     assert table is not None
@@ -102,7 +89,7 @@ def test_what_is_put_together_is_sorted_as_the_table_says(lake: Maintained) -> N
 def test_nothing_is_left_to_do_right_after(lake: Maintained) -> None:
     lake.commit(100, 1)
     lake.commit(100, 2)
-    look(lake)
+    lake.look()
     lake.maintain()
     before = lake.writer.load()[0].metadata.current_snapshot_id
     assert Action.OPTIMIZE not in {one.task.action for one in lake.maintain()}
@@ -112,7 +99,7 @@ def test_nothing_is_left_to_do_right_after(lake: Maintained) -> None:
 def test_a_preview_does_nothing(lake: Maintained) -> None:
     lake.commit(100, 1)
     lake.commit(100, 2)
-    look(lake)
+    lake.look()
     before = lake.writer.load()[0].metadata
     with lake.upkeep() as upkeep:
         outcomes = list(upkeep.preview(upkeep.plan()))
@@ -123,7 +110,7 @@ def test_a_preview_does_nothing(lake: Maintained) -> None:
 def test_today_is_left_to_tomorrow(lake: Maintained) -> None:
     lake.commit(100, 1)
     lake.commit(100, 2)
-    look(lake)
+    lake.look()
     now = dt.datetime.combine(DAY, dt.time(23, 59), dt.UTC)
     with lake.upkeep(utc_now=lambda: now) as upkeep:
         assert Action.OPTIMIZE not in {task.action for task in upkeep.plan().tasks}
@@ -132,19 +119,19 @@ def test_today_is_left_to_tomorrow(lake: Maintained) -> None:
 class TestEnrichment:
     def test_each_row_is_looked_at_once_whatever_is_rewritten(self, lake: Maintained) -> None:
         lake.commit(100, 1, ("BTCUSDT",))
-        assert look(lake) == 100
+        assert lake.look() == 100
         lake.commit(50, 2, ("BTCUSDT",))
         with lake.upkeep() as upkeep:
             plan = upkeep.plan()
         assert [(table, part.day) for table, part in plan.waiting] == [("trades", DAY)]
         assert Action.OPTIMIZE not in {task.action for task in plan.tasks}
-        assert look(lake) == 50
+        assert lake.look() == 50
         lake.commit(30, 3, ("ETHUSDT",))  # of another partition of the day, so that this waits, too
-        assert look(lake) == 30
+        assert lake.look() == 30
         lake.maintain()
-        assert look(lake) == 0
+        assert lake.look() == 0
         lake.commit(20, 4, ("BTCUSDT",))
-        assert look(lake) == 20
+        assert lake.look() == 20
         found = load_table(lake.catalog, "market", QUALITY)
         assert found is not None
         rows = found.scan().to_arrow().to_pylist()
@@ -154,7 +141,7 @@ class TestEnrichment:
     def test_the_table_of_findings_is_maintained_too(self, lake: Maintained) -> None:
         for seed in range(3):
             lake.commit(10, seed)
-            look(lake)
+            lake.look()
         before = load_table(lake.catalog, "market", QUALITY)
         assert before is not None
         rows = before.scan().to_arrow().to_pylist()
@@ -166,7 +153,7 @@ class TestEnrichment:
         assert after is not None
         assert sorted(map(repr, after.scan().to_arrow().to_pylist())) == sorted(map(repr, rows))
         lake.commit(10, 5)
-        assert look(lake) == 10
+        assert lake.look() == 10
 
 
 class TestRawFiles:
@@ -245,7 +232,7 @@ class TestWhatFails:
     def test_a_user_without_the_right_is_told_of_each_kind_once(self, lake: Maintained) -> None:
         lake.commit(10, 1)
         lake.commit(10, 2)
-        look(lake)
+        lake.look()
         with lake.upkeep(user=OUTSIDER) as upkeep:
             outcomes = list(upkeep.carry_out(upkeep.plan()))
         assert {type(one.error) for one in outcomes} == {EngineError}
@@ -267,7 +254,7 @@ class TestWhatFails:
     def test_days_after_one_that_failed_are_not_tried(self, lake: Maintained) -> None:
         for seed in range(2):
             lake.commit(10, seed)
-        look(lake)
+        lake.look()
         with lake.upkeep(user=OUTSIDER) as upkeep:
             plan = upkeep.plan()
             twice = type(plan)((plan.tasks[0], *plan.tasks))
