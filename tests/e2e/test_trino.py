@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import signal
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from k2_operator.rendering.trino_config import SHUTDOWN_GRACE_S
 from onenode import trino_image
 from onenode.servers import Servers
 from support.feed import Feed, container
@@ -22,15 +26,17 @@ SYMBOL = "BTCUSDT"
 FIRST_ID = 1_000
 ROWS = 500
 """Of an answer: some ten seconds of trades."""
+GRACE_S = 90
+"""What a worker may take for its queries' end: three times what Trino takes without any."""
 SMALL = {"requests": {"cpu": "300m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 SINK = {"commitIntervalSeconds": 10}
-DISTRIBUTED = {
+DISTRIBUTED: dict[str, Any] = {
     "mode": "distributed",
     "trinoCluster": {
         "coordinator": {"resources": SMALL},
         "workers": {"replicas": 2, "resources": SMALL},
         "cacheSize": "1Gi",
-        "gracePeriodSeconds": 60,
+        "gracePeriodSeconds": GRACE_S,
     },
 }
 MAINTENANCE = {"schedule": "0 3 1 1 *", "snapshotRetentionDays": 1}
@@ -125,14 +131,46 @@ def test_trino_comes_under_load_and_no_request_fails(site: Site, flow: Feed, sin
 
 def test_a_killed_worker_makes_no_answer_short(site: Site, flow: Feed, since: datetime) -> None:
     with load(flow, since) as asked:
-        before = len(asked.outcomes)
+        site.wait(lambda: asked.outcomes and asked.outcomes[-1].status == 200, "an answer")
         pod = flow.pods("trino-worker")[0]
+        # It stands first, so that a statement certainly waits for it when it dies.
+        site.signal(pod, signal.SIGSTOP)
+        since_when = site.wait(lambda: asked.waiting(2.0), "a statement that waits for the worker")
         site.kill(pod)
+        site.wait(lambda: asked.asked_at != since_when, "its answer")
+        before = len(asked.outcomes)
         site.wait(lambda: len(asked.outcomes) > before + 10, "answers meanwhile")
         site.wait(lambda: all(container(one).get("ready") for one in trino_pods(flow)), "the worker", COMING_S)
         again = len(asked.outcomes)
         site.wait(lambda: any(one.status == 200 for one in asked.outcomes[again:]), "an answer again")
     assert_no_answer_was_short(asked)
+    [waited] = [one for one in asked.outcomes if one.asked_at == since_when]
+    assert waited.status == 200 or waited.body["type"].startswith("urn:k2:problem:"), waited
+
+
+def test_a_worker_that_is_no_longer_asked_for_ends_when_its_queries_have(
+    site: Site, flow: Feed, since: datetime
+) -> None:
+    before = {pod["metadata"]["uid"] for pod in trino_pods(flow)}
+    fewer = copy.deepcopy(DISTRIBUTED)
+    fewer["trinoCluster"]["workers"]["replicas"] = 1
+    with load(flow, since) as asked:
+        flow.apply(sink=SINK, query=fewer, maintenance=MAINTENANCE)
+        [ending] = site.wait(lambda: flow.ending("trino-worker"), "one to be told to end")
+        began = time.monotonic()
+        site.wait(lambda: not flow.ending("trino-worker"), "it to be gone", 2 * GRACE_S)
+        took_s = time.monotonic() - began
+        again = len(asked.outcomes)
+        site.wait(lambda: len(asked.outcomes) > again + 5, "answers by the one that is left")
+    assert not asked.failed, asked.failed[:3]
+    assert_no_answer_was_short(asked)
+    left = {pod["metadata"]["uid"] for pod in trino_pods(flow)}
+    assert left == before - {ending["metadata"]["uid"]}  # nor was a coordinator started anew
+    assert SHUTDOWN_GRACE_S <= took_s < GRACE_S  # it ended by itself, and was not killed when its time was over
+    flow.wait_phase("Running")
+    flow.apply(sink=SINK, query=DISTRIBUTED, maintenance=MAINTENANCE)
+    site.wait(lambda: len(trino_pods(flow)) == 3, "the worker to come back")
+    site.wait(lambda: all(container(one).get("ready") for one in trino_pods(flow)), "the worker", COMING_S)
 
 
 def test_a_coordinator_that_is_made_anew_is_found_and_its_absence_said(site: Site, flow: Feed, since: datetime) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -59,14 +58,13 @@ def test_one_write_at_a_time(work: SinkWorkspace, monkeypatch: pytest.MonkeyPatc
 def test_no_broker_is_said_once_and_stops_nobody(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(k2_core.kafka, "ADMIN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(k2_core.kafka, "ADMIN_TIMEOUT_S", 2.0)
     signals = CommitSignals(KafkaAdmin(ServiceSettings(kafka_bootstrap_servers="127.0.0.1:1")), new_group())
     with caplog.at_level(logging.WARNING, logger="k2_sink.signals"):
         for offset in (1, 2):
-            started_s = time.monotonic()
             signals.tell({(TopicName("t"), Partition(0)): Offset(offset)}, None)
-            assert time.monotonic() - started_s < 0.1
-            assert signals.flush(10)
+            assert not signals.flush(0)  # whoever commits does not wait for it
+            assert signals.flush(30)
     assert [record.getMessage() for record in caplog.records if record.name == "k2_sink.signals"] == [
         "committed positions were not written, the next commit tries again"
     ]

@@ -96,9 +96,15 @@ class Feed:
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Pods of a component that are not on their way out."""
+        return [pod for pod in self._all_pods(component) if "deletionTimestamp" not in pod["metadata"]]
+
+    def ending(self, component: str) -> list[dict[str, Any]]:
+        """Pods of a component that are on their way out."""
+        return [pod for pod in self._all_pods(component) if "deletionTimestamp" in pod["metadata"]]
+
+    def _all_pods(self, component: str) -> list[dict[str, Any]]:
         labels = f"k2.dev/pipeline={self.name},app.kubernetes.io/component={component}"
-        found = self.site.items(self.name, "pods", labels)
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        return self.site.items(self.name, "pods", labels)
 
     def uids(self) -> dict[str, str]:
         """Uid and restarts of each pod by name: equal ones are untouched pods."""

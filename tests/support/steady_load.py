@@ -46,6 +46,8 @@ class SteadyLoad:
     path: str
     parameters: Mapping[str, object]
     outcomes: list[Outcome] = field(default_factory=list)
+    asked_at: datetime | None = None
+    """Of the request that has no answer yet."""
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -70,9 +72,14 @@ class SteadyLoad:
         """What was no answer."""
         return [one for one in self.outcomes if one.status != 200]
 
+    def waiting(self, least_s: float) -> datetime | None:
+        """Return since when a request has had no answer, if that is so long."""
+        since = self.asked_at
+        return since if since is not None and (datetime.now(UTC) - since).total_seconds() >= least_s else None
+
     def _run(self, url: str) -> None:
         while not self._stopping.is_set():
-            asked_at = datetime.now(UTC)
+            self.asked_at = asked_at = datetime.now(UTC)
             done = self.feed.site.run(
                 "curl", "--silent", "--max-time", str(_LONGEST_S), "--header", f"X-API-Key: {API_KEY}",
                 "--write-out", "\n%{http_code}", url,
@@ -82,5 +89,6 @@ class SteadyLoad:
                 body = json.loads(text)
             except ValueError:
                 body = text
+            self.asked_at = None
             self.outcomes.append(Outcome(int(status or 0), body, asked_at))
             time.sleep(0.1)
