@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from k2_core.policy.classes import Priority
 from k2_core.policy.configured import priorities
 from k2_core.quantity import quantity_value
 from k2_core.reference import references
@@ -186,9 +185,8 @@ _SINKS_DEGRADATION: Final = ("mode", "levels", "watchMemory", "drainRecordsPerSe
 
 
 def _priorities(effective: Effective) -> dict[str, int]:
-    """Return the classes that sinks treat otherwise than that of a symbol that nobody names."""
-    found = priorities(effective.pipeline.spec)
-    return {symbol: int(priority) for symbol, priority in sorted(found.items()) if priority is not Priority.NORMAL}
+    """Return the class of each symbol that is listed: sinks also report trades of any other."""
+    return {symbol: int(priority) for symbol, priority in sorted(priorities(effective.pipeline.spec).items())}
 
 
 def _references(effective: Effective) -> dict[str, list[str]]:
@@ -197,12 +195,14 @@ def _references(effective: Effective) -> dict[str, list[str]]:
     return {":".join(at): [str(steps.tick_size), str(steps.step_size)] for at, steps in sorted(known.items())}
 
 
+_NOT_FED: Final = frozenset({"tickSize", "stepSize", "priority"})
+
+
 def _fed(source: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an ingest reads of its source: not what sinks and queries know of its symbols."""
     kept = _without(source)
-    if "symbols" in kept:
-        unread = {"tickSize", "stepSize"}
-        kept["symbols"] = [{key: symbol[key] for key in symbol if key not in unread} for symbol in kept["symbols"]]
+    for part in {"symbols", "files"} & kept.keys():
+        kept[part] = [{key: one[key] for key in one if key not in _NOT_FED} for one in kept[part]]
     return kept
 
 

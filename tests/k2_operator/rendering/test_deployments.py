@@ -70,13 +70,16 @@ def test_pods_may_take_longer_than_the_services_drain() -> None:
         ),
         pytest.param(
             lambda spec: spec["ingestion"][0]["symbols"].append({"name": "BNBUSDT"}),
-            {"crypto-ingest-binance"},
+            {"crypto-ingest-binance", "crypto-sink"},
             id="a symbol",
         ),
         pytest.param(
-            lambda spec: spec["ingestion"][0]["symbols"].append({"name": "BNBUSDT", "priority": "low"}),
-            {"crypto-ingest-binance", "crypto-sink"},
-            id="a symbol of another class",
+            lambda spec: spec["ingestion"][0]["symbols"][0].update(priority="low"),
+            {"crypto-sink"},
+            id="another class",
+        ),
+        pytest.param(
+            lambda spec: spec["ingestion"][2]["files"][0].update(priority="low"), {"crypto-sink"}, id="a file's class"
         ),
         pytest.param(
             lambda spec: spec["ingestion"][0]["symbols"][0].update(tickSize="0.01"),
