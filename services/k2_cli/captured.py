@@ -34,6 +34,7 @@ SCHEMA: Final = pa.schema(
 )
 _TRADE_STREAM: Final = re.compile(r"([a-z0-9._-]+)@trade")
 _EARLIEST_MS, _LATEST_MS = 631_152_000_000, 4_102_444_800_000  # 1990 and 2100, the range of K2's records
+_SHOWN_BYTES: Final = 40
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -69,15 +70,16 @@ def read_captures(files: Iterable[Path]) -> Captured:
     """
     captured = Captured()
     for path in files:
-        lines = 0
+        first, recorded = b"", False
         try:
             for line in _lines(path):
-                lines += 1
-                _take(captured, line)
+                first = first or line
+                recorded |= _take(captured, line)
         except (OSError, EOFError) as error:
             raise SpecError("--capture", f"{path} ({error})", "a readable capture, plain or gzip") from error
-        if not lines:
-            raise SpecError("--capture", f"{path} without a line", "lines of `<receive time, ns> <JSON>`")
+        if not recorded:
+            found = f"{path} that begins with {ascii(first[:_SHOWN_BYTES])[1:]}" if first else f"{path} without a line"
+            raise SpecError("--capture", found, "lines of `<receive time, ns> <JSON>`")
     if not captured.symbols:
         raise SpecError("--capture", "no line of a trade stream", "at least one `<symbol>@trade`")
     return captured
@@ -90,26 +92,28 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from stack.enter_context(gzip.open(raw)) if magic == _GZIP_MAGIC else raw
 
 
-def _take(captured: Captured, line: bytes) -> None:
+def _take(captured: Captured, line: bytes) -> bool:
+    """Take a line in; returns whether it is one that a recorder writes."""
     time_text, _, text = line.strip().partition(b" ")
     try:
         int(time_text)
         message = json.loads(text)
     except ValueError:
         captured.unfit += 1
-        return
+        return False
     stream = message.get("stream") if isinstance(message, dict) else None
     match = _TRADE_STREAM.fullmatch(stream) if isinstance(stream, str) else None
     if match is None:
-        return
+        return True
     symbol = match[1].upper()
     captured.symbols[symbol] = None
     row = _row(symbol, message.get("data"))
     if row is None:
         captured.unfit += 1
-        return
+        return True
     for name, value in zip(SCHEMA.names, row, strict=True):
         captured.columns[name].append(value)
+    return True
 
 
 def _row(symbol: str, data: object) -> tuple[object, ...] | None:

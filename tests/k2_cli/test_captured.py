@@ -104,6 +104,7 @@ def test_symbols_in_the_order_of_the_files(tmp_path: Path) -> None:
     [
         pytest.param(None, "No such file", id="missing"),
         pytest.param(b"", "without a line", id="empty"),
+        pytest.param(b'time,price\n1,"2"\n', "that begins with 'time,price\\\\n', expected lines of", id="a table"),
         pytest.param(b"1 {}\n", "no line of a trade stream", id="no trades"),
         pytest.param(gzip.compress(line().encode())[:-9], "end-of-stream", id="cut off"),
         pytest.param(b"\x1f\x8bnonsense", "a readable capture", id="no gzip"),
@@ -115,3 +116,11 @@ def test_files_that_are_no_captures_are_bad_input(tmp_path: Path, content: bytes
         path.write_bytes(content)
     with pytest.raises(SpecError, match=f"--capture: found .*{said}"):
         read_captures([path])
+
+
+def test_one_of_several_files_that_is_no_capture_is_named(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text(line())
+    bad.write_text("no capture\n")
+    with pytest.raises(SpecError, match=f"found {bad} that begins with 'no capture"):
+        read_captures([good, bad])
