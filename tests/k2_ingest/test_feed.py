@@ -319,16 +319,21 @@ def test_what_comes_while_hands_are_shaken_is_listened_to_as_well() -> None:
 
 def test_it_waits_until_there_is_something_to_listen_to() -> None:
     async def test() -> None:
-        got = Collected()
-        async with Exchange(ExchangeConfig(ENDLESS)) as exchange:
-            one = Feed(FeedConfig(None), got, CircuitBreaker("venue"))
+        paths, asked = list[str](), list[str | bytes]()
+
+        async def talk(connection: ServerConnection) -> None:
+            paths.append(connection.request.path if connection.request else "")
+            asked.extend([message async for message in connection])
+
+        breaker = CircuitBreaker("venue", failure_threshold=1)
+        async with serve(talk, "127.0.0.1", 0) as server:
+            one = Feed(FeedConfig(None), Collected(), breaker)
             async with running(one):
                 await asyncio.sleep(0.1)
-                assert exchange.status()["clients"] == 0
-                one.listen_to(exchange.websocket_url + STREAMS, b"never sent")
-                await until(lambda: got.messages)
-                assert symbols_of(got) == {b"BTCUSDT"}
-                assert not any(b"error" in message for message in got.messages)
+                assert (breaker.state, paths) == (BreakerState.CLOSED, [])
+                one.listen_to(f"ws://127.0.0.1:{_port(server)}{STREAMS}", b"what the URL says already")
+                await until(lambda: paths)
+        assert (paths, asked) == ([STREAMS], [])
 
     run(test)
 

@@ -113,6 +113,8 @@ def test_a_symbol_that_is_listed_later_comes_in_and_each_change_is_said_once(
                 assert one.asked_for == []
                 await exchange.stop()
                 await until(lambda: one.watch._problem is not None)
+                tries = one.watch._backoff._failures
+                await until(lambda: one.watch._backoff._failures > tries + 2)
                 assert one.watch.wanted == [A]
                 assert one.watch.report().reason == "UnknownSymbol"
                 async with Exchange(config(A, X, port=port)):
