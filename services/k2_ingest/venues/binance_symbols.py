@@ -25,7 +25,7 @@ LONGEST_LIST: Final = 100
 MOST_QUESTIONS: Final = 100
 """Of one look, a third of what an address may ask in a minute; what is left undecided counts as known."""
 TIMEOUT_S: Final = 5.0
-"""Of one question, from the connection to the last byte of the answer, but that each part of it may take so long."""
+"""Of each step of a question: to connect, to send, to read on."""
 LONGEST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 _PATH: Final = "/api/v3/exchangeInfo"
 _INVALID_SYMBOL: Final = -1121
@@ -61,7 +61,8 @@ class SymbolQuestions:
             suspects: Those that were unknown before: asked for one by one, so that they cost no others a question.
 
         Raises:
-            VenueUnavailableError: There was no answer, or none that can be read; `retry_after_s` may say when to ask.
+            NotToldError: The exchange refused to answer; it may say for how long.
+            VenueUnavailableError: There was no answer, or none that can be read.
         """
         others = [symbol for symbol in symbols if symbol not in suspects]
         lists = [others[at : at + LONGEST_LIST] for at in range(0, len(others), LONGEST_LIST)]
@@ -95,7 +96,7 @@ class SymbolQuestions:
             return True
         if answer.status_code == httpx.codes.BAD_REQUEST and _code(body) == _INVALID_SYMBOL:
             return False
-        raise AskedTooMuchError(
+        raise NotToldError(
             f"{self.base_url}: found HTTP {answer.status_code} {body[:_SHOWN_BYTES]!r}, expected its symbols",
             _seconds(answer.headers.get("Retry-After")),
         )
@@ -110,7 +111,7 @@ class SymbolQuestions:
             ) from error
 
 
-class AskedTooMuchError(VenueUnavailableError):
+class NotToldError(VenueUnavailableError):
     """The exchange refused to answer.
 
     Args:

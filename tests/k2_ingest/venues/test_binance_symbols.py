@@ -15,7 +15,7 @@ from k2_core.types import Symbol
 from k2_ingest.exchange.config import CaptureSource, ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.server import Exchange
 from k2_ingest.venues import binance_symbols
-from k2_ingest.venues.binance_symbols import AskedTooMuchError, SymbolQuestions
+from k2_ingest.venues.binance_symbols import NotToldError, SymbolQuestions
 
 NAMES = tuple(f"A{number}USDT" for number in range(300))
 LISTED = SyntheticSource(NAMES, rate=1)
@@ -56,7 +56,7 @@ def test_what_was_unknown_costs_the_others_no_question() -> None:
         limits = Limits(weight_per_minute=5 * 20)
         async with Exchange(ExchangeConfig(LISTED, limits=limits)) as exchange:
             assert await asked(exchange, symbols(X, Y), (X, Y)) == {X, Y}  # three lists of 100, and one question each
-            with pytest.raises(AskedTooMuchError, match=r"found HTTP 429 .*-1003") as refused:
+            with pytest.raises(NotToldError, match=r"found HTTP 429 .*-1003") as refused:
                 await asked(exchange, [A])
             assert 0 < (refused.value.retry_after_s or 0) <= 60
 
