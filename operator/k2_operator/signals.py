@@ -12,6 +12,7 @@ from datetime import datetime
 
 from k2_core.engine_report import EngineWord
 from k2_core.spec import KafkaSpec, SecretKeyRef
+from k2_core.symbols_report import SymbolsWord
 from k2_core.types import Offset, Partition, TopicId, TopicName
 
 Positions = Mapping[tuple[TopicName, Partition], Offset]
@@ -32,6 +33,7 @@ class Question:
         create: Whether missing topics are made.
         grow: Whether topics with too few partitions grow: only while nothing writes or reads.
         engine_group: Holds what query services say of their Trino; None where they have none.
+        symbols_group: Holds what ingests say of the pipeline's symbols; None where no source listens to an exchange.
         remove: Topics that are deleted if they are there: only once no table is left that was made from them.
     """
 
@@ -45,6 +47,7 @@ class Question:
     create: bool = True
     grow: bool = False
     engine_group: str | None = None
+    symbols_group: str | None = None
     remove: tuple[TopicName, ...] = ()
 
 
@@ -62,6 +65,7 @@ class Log:
         owed: Records that levels have put off and that are not in the table yet; None if a sink has committed and not
             said since how much of that it put off. Sinks that say nothing of themselves owe nothing.
         engine: What query services say of their Trino; None if they have said nothing lately.
+        symbols: What ingests say of the pipeline's symbols; likewise.
     """
 
     starts: Positions = field(default_factory=dict)
@@ -72,6 +76,7 @@ class Log:
     newest_event_time: datetime | None = None
     owed: int | None = 0
     engine: EngineWord | None = None
+    symbols: SymbolsWord | None = None
 
     @property
     def unread(self) -> int | None:

@@ -109,6 +109,7 @@ def question_for(
         create=not resource.deleting,
         grow=stopped and not resource.deleting,
         engine_group=found.pipeline.engine_group if found.pipeline.spec.query.mode == "distributed" else None,
+        symbols_group=found.pipeline.symbols_group if found.pipeline.listens else None,
         remove=tuple(remove),
     )
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from k2_core.policy.decision import Decision
-from k2_operator import decided, engine
+from k2_operator import decided, engine, symbols
 from k2_operator.decided import Decided
 from k2_operator.names import FORCE_DELETE, INGEST, QUERY, SERVICE_PORT, SINK, TRINO_COMPONENTS, Names
 from k2_operator.plan import Step
@@ -171,6 +171,7 @@ def conditions(view: View) -> list[Condition]:
         _topics_ready(view),
         *(_workload_ready(view, f"{one.capitalize()}Ready", one) for one in (INGEST, SINK, QUERY)),
         *_trino_ready(view),
+        *(Condition(*one) for one in symbols.known(view.answer, stopping=view.deleting or view.suspend)),
         _decision_ready(view),
         _owned(view.refusals),
         *view.removal,
@@ -311,8 +312,7 @@ def _as_before(view: View, kind: str) -> Condition:
 def _owned(refusals: Sequence[Refusal]) -> Condition:
     if not refusals:
         return Condition("Owned", status=True, reason="NoConflict")
-    text = "; ".join(refusal.message for refusal in refusals)
-    return Condition("Owned", status=False, reason=refusals[0].reason, message=text)
+    return Condition("Owned", False, refusals[0].reason, "; ".join(refusal.message for refusal in refusals))
 
 
 def _ready(view: View, found: Iterable[Condition]) -> Condition:
@@ -328,8 +328,9 @@ def _ready(view: View, found: Iterable[Condition]) -> Condition:
 
 
 def _holds(condition: Condition) -> bool:
-    """Whether it lets a pipeline be ready: a pod is, once Trino answered it, and silence takes nothing back."""
-    return condition.status is True or (condition.status is None and condition.type == "TrinoReady")
+    """Whether it lets a pipeline be ready: silence of Trino takes nothing back, nor does a symbol from the others."""
+    silent = condition.type == symbols.CONDITION or (condition.status is None and condition.type == "TrinoReady")
+    return silent or condition.status is True
 
 
 def _phase(view: View, found: Iterable[Condition]) -> str:

@@ -15,11 +15,12 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewPartitions
 
+from k2_core import engine_report, symbols_report
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
-from k2_core.engine_report import EngineReport, EngineWord, word_of
 from k2_core.errors import KafkaUnavailableError, SetupError
 from k2_core.kafka import ADMIN_TIMEOUT_S, KafkaAdmin
+from k2_core.service_report import ServiceReport
 from k2_core.sink_report import SinkReport, newest
 from k2_core.spec import KafkaSpec
 from k2_core.types import Offset, Partition, TopicId, TopicName
@@ -186,6 +187,7 @@ def _log(topics: Topics, question: Question, partitions: Mapping[TopicName, int]
                 reports[topic, at] = report
         ends |= {(topic, at): offset for at, offset in topics.stable_ends(topic, numbers).items()}
         starts |= {(topic, at): offset for at, offset in topics.log_starts(topic, numbers).items()}
+    now = datetime.now(UTC)
     event_times = [signal.newest_event_time for signal in signals.values() if signal.newest_event_time is not None]
     return Log(
         starts,
@@ -195,20 +197,19 @@ def _log(topics: Topics, question: Question, partitions: Mapping[TopicName, int]
         max((signal.committed_at for signal in signals.values()), default=None),
         max(event_times, default=None),
         _owed(signals, reports),
-        _engine(topics, question),
+        engine_report.word_of(_told(topics, question.engine_group), now),
+        symbols_report.word_of(_told(topics, question.symbols_group), now),
     )
 
 
-def _engine(topics: Topics, question: Question) -> EngineWord | None:
-    """Return what query services say of their Trino."""
-    if question.engine_group is None:
-        return None
+def _told(topics: Topics, group: str | None) -> list[ServiceReport | None]:
+    """Return what services say in a group of their own; nothing where there is no such group."""
+    if group is None:
+        return []
     try:
-        found = [topics.group_signals(question.engine_group, topic) for topic in question.trades]
-    except SetupError:  # policy: Kafka lets K2 see other groups and not this one; then nothing is known of Trino
-        return None
-    words = [EngineReport.parse(metadata) for one in found for _, metadata in one.values()]
-    return word_of(words, datetime.now(UTC))
+        return [ServiceReport.parse(text) for text in topics.group_words(group)]
+    except SetupError:  # policy: Kafka lets K2 see other groups and not this one; then nothing is known of what it says
+        return []
 
 
 def _owed(signals: Mapping[LogPartition, CommitSignal], reports: Mapping[LogPartition, SinkReport]) -> int | None:

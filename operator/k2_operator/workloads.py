@@ -5,7 +5,6 @@ Read from what the watches brought; called by `reconcile` for `plan` and `status
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +17,6 @@ EXIT_WRONG_SETTINGS: Final = 2
 EXIT_NEEDS_A_PERSON: Final = 5
 
 _IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_SYMBOL: Final = re.compile(r"\bsymbols?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +150,6 @@ def _ended(pod: str, ended: Mapping[str, Any], restarts: int) -> Trouble:
     text = f"pod {pod} ended with {code} after {restarts} restarts: {word}"
     if code == EXIT_NEEDS_A_PERSON:
         return Trouble("NeedsDecision", f"{text}; it goes on when somebody has decided, see the command in the message")
-    if code == EXIT_WRONG_SETTINGS and _SYMBOL.search(word):
-        return Trouble("UnknownSymbol", f"{text}; correct spec.ingestion[].symbols")
     if code == EXIT_WRONG_SETTINGS:
         return Trouble("WrongSettings", f"{text}; correct the pipeline or its secrets")
     if ended.get("reason") == "OOMKilled":

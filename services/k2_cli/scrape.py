@@ -75,6 +75,14 @@ class Scraper:
             return f"no answer ({type(error).__name__})"
         return None if answer.is_success else answer.text.strip()[:300]
 
+    def complaint(self, base_url: str, check: str) -> str | None:
+        """Return what one of a service's checks says is wrong; None if it is content, or there is no such answer."""
+        try:
+            found = self._client.get(f"{base_url}/health").json()["checks"].get(check, "ok")
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
+        return None if found == "ok" else str(found)
+
     def live(self, base_url: str) -> bool | None:
         """Return whether a service makes progress; False if only a restart helps, None if it does not answer."""
         try:

@@ -1,7 +1,8 @@
 """Where a pipeline's trades come from: the exchange itself, a capture, or K2's own exchange with synthetic ones.
 
-The choice is pure (`choose`); `probe` is the one look at the network, a real WebSocket handshake and a first message.
-Called by `k2 up`. Trades of different kinds are never mixed in one folder: afterwards nobody could tell them apart.
+The choice is pure (`choose`); `probe` is the look at the network, a real WebSocket handshake and a first message.
+Called by `k2 up`, by `k2_cli.looking`. Trades of different kinds are never mixed in one folder: afterwards nobody could
+tell them apart.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class Choice:
 
     kind: Kind
     reason: str
+
+
+FILES_ALONE: Final = Choice(Kind.FILES, "the pipeline names no exchange; each is read once")
 
 
 @dataclass(frozen=True, slots=True)

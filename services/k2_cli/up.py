@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,13 @@ from k2_cli.hangs import Hangs
 from k2_cli.interrupts import Interrupts
 from k2_cli.launch import CONTROLLER, STAGE_INGEST, Exchange, LocalStack, needs_exchange
 from k2_cli.live import LiveFigures, sinks_wanted
+from k2_cli.looking import look
 from k2_cli.recovery.options import with_directory
 from k2_cli.scrape import Scraper
 from k2_cli.sizes import DiskBudget
 from k2_cli.stack import disk
 from k2_cli.supervisor import Supervisor
+from k2_cli.symbol_notices import SymbolNotices
 from k2_cli.view import View, choose_view
 from k2_core.errors import SetupError, SpecError, StateError
 from k2_core.spec import inactive_settings
@@ -198,6 +199,7 @@ class Session:
         port = 0 if options.once and options.port is None else options.port
         self.stack = LocalStack(pipeline, folder, self.supervisor, port, output.say)
         self._hangs = Hangs(self.supervisor, self.stack.metrics_urls, output.say)
+        self._notices = SymbolNotices(self.stack.metrics_urls, output.say)
         self.choice = source.Choice(source.Kind.LIVE, "")
 
     def run(self, captured: Captured | None) -> ExitCode:
@@ -225,7 +227,7 @@ class Session:
             return self._replay(captured)
         from k2_cli.loading import Load  # noqa: PLC0415  # imports pyiceberg
 
-        self.choice = _FILES_ALONE
+        self.choice = source.FILES_ALONE
         account = Load(self.stack, self.supervisor, self.check, output.say).load(self.choice)
         return account, account
 
@@ -252,19 +254,21 @@ class Session:
 
     def start(self) -> None:
         """Start everything, as much at once as dependencies allow."""
-        looking = self._look_for_source()
+        asked = source.Asked(captures=bool(self._options.captures), synthetic=self._options.synthetic)
+        exchanges = pipelines.exchanges(self._pipeline)
+        looking = look(asked, self._folder.trades_kind(), str(self._folder.root), exchanges)
         self.stack.start_kafka()
         self.stack.start_sinks()
         self.choice = looking.result()
         held = self._folder.trades_kind()
-        if self.choice is not _FILES_ALONE:
+        if self.choice is not source.FILES_ALONE:
             self._folder.mark_trades(self.choice.kind)
         address = self.stack.choose_exchange() if needs_exchange(self.choice) else None
         # Importing itself takes the ingest longer than the exchange needs to listen.
         self.stack.start_ingest(address)
         if address is not None:
             self.stack.start_exchange(self._exchange(held))
-        servers = [one.stream_url for one in pipelines.exchanges(self._pipeline)]
+        servers = [one.stream_url for one in exchanges]
         output.say(f"source: {source.told(self.choice, servers, len(self._options.captures))}")
         # Last, as rows are committed without it: two processors have enough to start.
         self._let_rows_flow()
@@ -280,23 +284,6 @@ class Session:
             self.check()
             time.sleep(TICK_S)
         scraper.close()
-
-    def _look_for_source(self) -> Future[source.Choice]:
-        """Choose the source, in a thread while Kafka starts, as a look at the network may take 5 s."""
-        asked = source.Asked(captures=bool(self._options.captures), synthetic=self._options.synthetic)
-        held, name = self._folder.trades_kind(), str(self._folder.root)
-        future: Future[source.Choice] = Future()
-        exchanges = pipelines.exchanges(self._pipeline)
-        decided = source.decided(asked, held, name) if exchanges else _FILES_ALONE
-        if decided is not None:
-            future.set_result(decided)
-            return future
-        first = exchanges[0]
-        url = f"{first.stream_url}/stream?streams={first.symbol_names[0].lower()}@trade"
-        pool = ThreadPoolExecutor(1, thread_name_prefix="k2-probe")
-        future = pool.submit(lambda: source.choose(source.probe(url), held, name))
-        pool.shutdown(wait=False)
-        return future
 
     def _exchange(self, held: str | None) -> Exchange:
         options = self._options
@@ -331,6 +318,7 @@ class Session:
         wanted = sinks_wanted(samples.get(CONTROLLER))
         if wanted is not None and self.stack.scale_sinks(wanted):
             self.stack.write_run(self.choice)
+        self._notices.look(samples, scraper)
         view.show(figures.update(samples, time.monotonic(), time.time()), time.monotonic())
 
     def check(self) -> bool:
@@ -390,7 +378,6 @@ class Session:
         return left
 
 
-_FILES_ALONE: Final = source.Choice(source.Kind.FILES, "the pipeline names no exchange; each is read once")
 _ANY_END: Final = frozenset({"kafka", "exchange"})
 """A JVM says 143 after SIGTERM; what an exchange says does not matter."""
 _WELL: Final = frozenset({0, None})

@@ -229,6 +229,12 @@ class KafkaAdmin:
         found = [at for at in answer if at.topic == topic and at.offset >= 0]
         return {Partition(at.partition): (Offset(at.offset), at.metadata) for at in found}
 
+    def group_words(self, group: str) -> list[str]:
+        """Return the metadata that stands beside all positions of a group, in no order; empty ones are left out."""
+        request = [ConsumerGroupTopicPartitions(group)]
+        futures = self._client.list_consumer_group_offsets(request, request_timeout=ADMIN_TIMEOUT_S)
+        return [at.metadata for at in self._result(futures[group]).topic_partitions if at.metadata]
+
     def group_members(self, group: str) -> tuple[int, ConsumerGroupState]:
         """Return how many members a group has, and its state; a group that nobody ever joined is DEAD."""
         futures = self._client.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_S)

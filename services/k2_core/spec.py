@@ -202,6 +202,16 @@ class Pipeline(Model):
         return f"k2.{self.spec.namespace}.{self.metadata.name}.engine"
 
     @property
+    def symbols_group(self) -> str:
+        """The group, without members, that holds what ingests say of its symbols; see `k2_core.symbols_report`."""
+        return f"k2.{self.spec.namespace}.{self.metadata.name}.symbols"
+
+    @property
+    def listens(self) -> bool:
+        """Whether a source is an exchange."""
+        return any(not source.reads_files for source in self.spec.ingestion)
+
+    @property
     def control_name(self) -> str:
         """What the pipeline is called in the control topic; see `k2_core.control`."""
         return f"{self.spec.namespace}.{self.metadata.name}"

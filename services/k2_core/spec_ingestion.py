@@ -5,7 +5,9 @@ Read through `k2_core.spec`; pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -34,6 +36,11 @@ FILE_PARTITIONS: Final = 30
 """Of a topic whose source does not say."""
 STREAM_URL: Final = "wss://stream.binance.com:9443"
 REST_URL: Final = "https://api.binance.com"
+_REST_URLS: Final[Mapping[str, str]] = {
+    "stream.binance.com": REST_URL,
+    "data-stream.binance.vision": "https://data-api.binance.vision",
+}
+"""Of WebSocket servers whose REST server is another one, by their name."""
 
 _READS_FILES: Final = "self.venue == 'asx'"
 _ASSET_CLASS: Final = f"({_READS_FILES} ? 'equities' : 'crypto')"
@@ -115,7 +122,10 @@ class IngestionSpec(Model):
     url: WebSocketUrl | None = Field(
         default=None, description="The exchange's WebSocket server, without a path; none: the public one."
     )
-    rest_url: HttpUrl | None = Field(default=None, description="Its REST server, without a path; none: the public one.")
+    rest_url: HttpUrl | None = Field(
+        default=None,
+        description="Its REST server, without a path; none: the one that belongs to url, by default the public one.",
+    )
     symbols: tuple[SymbolSpec, ...] | None = Field(
         default=None,
         min_length=1,
@@ -204,7 +214,7 @@ class IngestionSpec(Model):
     @property
     def rest_server(self) -> str:
         """The exchange's REST server."""
-        return self.rest_url or REST_URL
+        return self.rest_url or rest_server_of(self.stream_url)
 
     @property
     def classed_symbols(self) -> tuple[SymbolSpec, ...]:
@@ -220,3 +230,10 @@ class IngestionSpec(Model):
     def dataset(self, file: FileSpec) -> str:
         """Return what a file of this source is called in its rows: `source.file`, which no other source can have."""
         return f"{self.name}.{file.name}"
+
+
+def rest_server_of(stream_url: str) -> str:
+    """Return the REST server that belongs to a WebSocket server: the exchange's own, or the same address."""
+    parts = urlsplit(stream_url)
+    secure = parts.scheme == "wss"
+    return _REST_URLS.get(parts.hostname or "") or f"{'https' if secure else 'http'}://{parts.netloc}"

@@ -37,7 +37,7 @@ class FeedConfig:
     """How to reach a venue and when to give up on a connection.
 
     Args:
-        url: The combined stream with everything wanted in its query.
+        url: The combined stream with everything wanted in its query; None: nothing is wanted yet, see `Feed.listen_to`.
         ca_file: PEM file of a CA that the system does not know; None trusts the system's.
         stale_after_s: A connection that has been silent for longer is replaced. The exchange pings every 20 s.
         connect_timeout_s: For the TCP connection and the handshakes.
@@ -47,7 +47,7 @@ class FeedConfig:
             Kafka as a dead letter, where a record's limit is 1,000,000 bytes.
     """
 
-    url: str
+    url: str | None
     ca_file: Path | None = None
     stale_after_s: float = 45.0
     connect_timeout_s: float = 10.0
@@ -159,6 +159,11 @@ class Feed:
         self.connections = 0
         self.paused = False
         self._config = config
+        self._url = config.url or ""
+        self._wanted = asyncio.Event()
+        if config.url is not None:
+            self._wanted.set()
+        self._requests: list[bytes] = []
         self._handler = handler
         self._breaker = breaker
         self._backoff = backoff or Backoff(config.first_backoff_s, config.longest_backoff_s)
@@ -178,6 +183,7 @@ class Feed:
         Raises:
             K2Error: The handler failed.
         """
+        await self._until_wanted()
         while not self._stopping.is_set():
             try:
                 await self._connect_once()
@@ -191,6 +197,29 @@ class Feed:
                 await self._wait(VenueUnavailableError(f"connection closed with code {code}, expected it to stay open"))
         if self._failure is not None:
             raise self._failure
+
+    async def _until_wanted(self) -> None:
+        """Wait until there is something to listen to, or the run is to end."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._wanted, self._stopping)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+
+    def listen_to(self, url: str, request: bytes) -> None:
+        """Listen to more from now on, on the connection that is open, too: it is not made anew, so nothing is missed.
+
+        Args:
+            url: Of connections to come, with everything wanted in its query.
+            request: The message that asks for what is new on an open one.
+        """
+        self._url = url
+        self._wanted.set()
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.send(WSMsgType.TEXT, request)
+        else:
+            self._requests.append(request)  # the handshake that may be under way has the URL of before
 
     async def _connect_once(self) -> None:
         """One connection from its opening to its end."""
@@ -212,12 +241,13 @@ class Feed:
     async def _open(self) -> tuple[WSTransport, _Listener]:
         listener = _Listener(self._guarded, self._clock_ns)
         limit_s = self._config.connect_timeout_s
+        self._requests.clear()
         try:
             # picows bounds the WebSocket handshake by itself and cleans up after it; this bounds the rest (TCP, TLS).
             async with asyncio.timeout(2 * limit_s):
                 transport, _ = await ws_connect(
                     lambda: listener,
-                    self._config.url,
+                    self._url,
                     ssl_context=self._ssl_context(),
                     websocket_handshake_timeout=limit_s,
                     max_frame_size=self._config.max_message_bytes,
@@ -228,15 +258,17 @@ class Feed:
             found = f"found {type(error).__name__}: {error}"
             raise VenueUnavailableError(f"{self._shown_url}: {found}, expected a WebSocket") from error
         self._transport, self._listener = transport, listener
+        for request in self._requests:
+            transport.send(WSMsgType.TEXT, request)
         return transport, listener
 
     @property
     def _shown_url(self) -> str:
         """Without the list of streams, which may be long."""
-        return self._config.url.partition("?")[0]
+        return self._url.partition("?")[0]
 
     def _ssl_context(self) -> ssl.SSLContext | None:
-        if not self._config.url.startswith("wss:"):
+        if not self._url.startswith("wss:"):
             return None
         return ssl.create_default_context(cafile=self._config.ca_file)
 

@@ -99,6 +99,7 @@ class Readings:
         connections: Connections opened so far.
         connected: Whether one is open.
         thresholds: None for a source that ends.
+        unknown: How many symbols the venue does not know; None while it has not said.
     """
 
     accounts: Mapping[Symbol, Account]
@@ -107,6 +108,7 @@ class Readings:
     connections: Callable[[], int]
     connected: Callable[[], bool]
     thresholds: Thresholds | None = None
+    unknown: Callable[[], int | None] = lambda: None
 
 
 class LiveCollector(Collector):
@@ -135,6 +137,8 @@ class LiveCollector(Collector):
         yield GaugeMetricFamily("k2_ingest_queue_records", "Records without acknowledgement", self._readings.queued())
         yield GaugeMetricFamily("k2_ingest_connected", "1 while connected to the venue", self._readings.connected())
         yield CounterMetricFamily("k2_ingest_connections", "Connections opened", self._readings.connections())
+        if (unknown := self._readings.unknown()) is not None:
+            yield GaugeMetricFamily("k2_ingest_unknown_symbols", "Symbols that the venue does not know", unknown)
         if (known := self._readings.thresholds) is not None:
             for name, help_text, value in (
                 ("gap_threshold_ids", "Ids missing in a row that make an alert", known.gap_ids),

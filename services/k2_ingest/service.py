@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -17,14 +18,16 @@ import httpx
 
 from k2_core.breaker import CircuitBreaker
 from k2_core.errors import KafkaUnavailableError, SpecError
+from k2_core.group_telling import GroupTelling
 from k2_core.health import Check, HealthServer, Heartbeat
 from k2_core.kafka import KafkaAdmin
 from k2_core.metrics import new_registry, watch_breakers
 from k2_core.records import TRADES
 from k2_core.schemas import schema_source
 from k2_core.spec import IngestionSpec, Pipeline, load_pipeline
+from k2_core.spec_ingestion import rest_server_of
 from k2_core.topics import DEAD_LETTER_PARTITIONS, dead_letter_topic
-from k2_core.types import Symbol
+from k2_core.types import Partition, Symbol, TopicName
 from k2_ingest.draining import drain
 from k2_ingest.encode import Identity, TradeEncoder
 from k2_ingest.feed import Feed, FeedConfig
@@ -35,7 +38,9 @@ from k2_ingest.pipeline import Pipeline as HotLoop
 from k2_ingest.producer import Destination, TradeProducer
 from k2_ingest.sequence import SequenceTracker
 from k2_ingest.settings import IngestSettings
+from k2_ingest.symbols import SymbolWatch
 from k2_ingest.venues import binance
+from k2_ingest.venues.binance_symbols import SymbolQuestions
 
 if TYPE_CHECKING:
     from k2_ingest.files.service import FileService
@@ -66,6 +71,9 @@ class IngestService:
     Args:
         settings: From the environment.
         pipeline: From the pipeline file.
+
+    Raises:
+        SpecError: There is no such source, or no certificate in the file of a CA.
     """
 
     def __init__(self, settings: IngestSettings, pipeline: Pipeline) -> None:
@@ -81,6 +89,9 @@ class IngestService:
         self._stopped = False
         self._breaker = CircuitBreaker("venue")
         self._heart = Heartbeat()
+        self._unit = binance.TimeUnit[settings.ingest_time_unit.upper()]
+        self._symbols = _symbol_watch(settings, pipeline, self._source)
+        self._subscriptions = 0
         self.feed: Feed | None = None
 
     async def run(self) -> int:
@@ -95,9 +106,16 @@ class IngestService:
         settings, checks = self._settings, self._checks()
         live = {"loop": self._heart.check}
         with HealthServer(
-            settings.listen_host, settings.metrics_port, self.registry, checks, live=live, ready=checks
+            settings.listen_host,
+            settings.metrics_port,
+            self.registry,
+            {**checks, "symbols": self._symbols.check},  # for people: what the venue does know is received
+            live=live,
+            ready=checks,
         ) as health:  # from the beginning, as a start may have to wait for Kafka
+            asking = asyncio.create_task(self._symbols.first())
             await asyncio.to_thread(self._prepare)
+            await asking
             feed = self.feed = self._make_feed()
             if self._stopped:  # told while it was starting
                 feed.stop()
@@ -107,12 +125,13 @@ class IngestService:
             return await self._run(feed)
 
     async def _run(self, feed: Feed) -> int:
-        poller = asyncio.create_task(self._poll(feed))
+        beside = [asyncio.create_task(self._poll(feed)), asyncio.create_task(self._symbols.run())]
         try:
             await feed.run(self._replay_finished if self._settings.ingest_stop_at_end else None)
         finally:
-            poller.cancel()
-            await asyncio.gather(poller, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             code = drain(self.producer, self._settings.ingest_flush_timeout_s)
         return code
 
@@ -134,6 +153,7 @@ class IngestService:
                 self._source.silence_threshold_seconds,
                 lambda: self._metrics.heard_ns,
             ),
+            unknown=lambda: self._symbols.unknown_count,
         )
 
     def _prepare(self) -> None:
@@ -153,12 +173,11 @@ class IngestService:
 
     def _make_feed(self) -> Feed:
         settings = self._settings
-        unit = binance.TimeUnit[settings.ingest_time_unit.upper()]
-        symbols = self._source.symbol_names
-        parser = binance.Parser(symbols, unit)
+        parser = binance.Parser(self._source.symbol_names, self._unit)
         loop = HotLoop(parser, self.lanes, self.producer, self._metrics, self._notice)
-        url = (settings.ingest_url or self._source.stream_url) + binance.stream_path(symbols, unit)
-        config = FeedConfig(url, settings.ingest_ca_file, settings.ingest_stale_after_s)
+        config = FeedConfig(
+            self._url() if self._symbols.wanted else None, settings.ingest_ca_file, settings.ingest_stale_after_s
+        )
 
         def handle(messages: Sequence[bytes], received_ns: int) -> None:
             loop.handle(messages, received_ns)
@@ -166,7 +185,19 @@ class IngestService:
                 self._metrics.paused.inc()
                 self.feed.pause()
 
-        return Feed(config, handle, self._breaker)
+        feed = Feed(config, handle, self._breaker)
+
+        def listen_to(symbols: Sequence[Symbol]) -> None:
+            self._subscriptions += 1
+            feed.listen_to(self._url(), binance.subscription(symbols, self._subscriptions))
+
+        self._symbols.on_known = listen_to
+        return feed
+
+    def _url(self) -> str:
+        """Of a connection to all that the venue knows."""
+        server = self._settings.ingest_url or self._source.stream_url
+        return server + binance.stream_path(self._symbols.wanted, self._unit)
 
     async def _poll(self, feed: Feed) -> None:
         """Take acknowledgements, and read again once the queue has drained."""
@@ -194,7 +225,7 @@ class IngestService:
         }
 
     async def _replay_finished(self) -> bool:
-        base = self._settings.ingest_rest_url or self._source.rest_server
+        base = rest_server(self._settings, self._source)
         try:
             async with httpx.AsyncClient(timeout=STATUS_TIMEOUT_S) as client:
                 answer = await client.get(f"{base}/k2/status")
@@ -202,6 +233,41 @@ class IngestService:
             # The exchange closed normally and is gone: there is nothing more to come from it.
             return True
         return answer.is_success and bool(answer.json().get("finished"))
+
+
+def rest_server(settings: IngestSettings, source: IngestionSpec) -> str:
+    """Return the base of a source's REST endpoints."""
+    if settings.ingest_rest_url is not None:
+        return settings.ingest_rest_url
+    return source.rest_server if settings.ingest_url is None else rest_server_of(settings.ingest_url)
+
+
+def _symbol_watch(settings: IngestSettings, pipeline: Pipeline, source: IngestionSpec) -> SymbolWatch:
+    try:
+        tls = ssl.create_default_context(cafile=settings.ingest_ca_file)
+    except OSError as error:
+        found = f"{settings.ingest_ca_file} ({error})"
+        raise SpecError("K2_INGEST_CA_FILE", found, "a file with certificates in PEM") from error
+    questions = SymbolQuestions(rest_server(settings, source), tls)
+    field = f"spec.ingestion[{pipeline.spec.ingestion.index(source)}].symbols"
+    telling = GroupTelling(
+        KafkaAdmin(settings), pipeline.symbols_group, symbols_place(pipeline, source), "what the exchange knows"
+    )
+    return SymbolWatch(
+        source.name,
+        field,
+        source.symbol_names,
+        questions,
+        lambda report: telling.tell(report.dump()),
+        settings.ingest_symbols_pause_s,
+    )
+
+
+def symbols_place(pipeline: Pipeline, source: IngestionSpec) -> tuple[TopicName, Partition]:
+    """Return where a source tells of its symbols: a partition of its topic for each of those that share the topic."""
+    topic = pipeline.trades_topic(source)
+    sharing = [one.name for one in pipeline.spec.ingestion if pipeline.trades_topic(one) == topic]
+    return topic, Partition(sharing.index(source.name) % pipeline.trades_topics()[topic])
 
 
 def service_for(settings: IngestSettings, pipeline: Pipeline) -> IngestService | FileService:

@@ -21,7 +21,7 @@ class IngestSettings(ServiceSettings):
     ingest_url: str | None = Field(default=None, pattern=r"^wss?://[^/\s]+$")
     """Base of the WebSocket endpoints in place of the pipeline file's: `ws://127.0.0.1:PORT` for K2's own exchange."""
     ingest_rest_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+$")
-    """Base of the REST endpoints in place of the pipeline file's."""
+    """Base of the REST endpoints in place of the pipeline file's; None: those of `ingest_url`, if that is set."""
     ingest_ca_file: Path | None = None
     """PEM file of a CA for the venue's certificate; None trusts the system's."""
     ingest_time_unit: Literal["millisecond", "microsecond"] = "millisecond"
@@ -34,3 +34,5 @@ class IngestSettings(ServiceSettings):
     """On stop, time for Kafka to acknowledge the rest; below a pod's grace period of 60 s."""
     ingest_stale_after_s: float = Field(default=45.0, gt=0)
     """A silent connection is replaced after this; the exchange pings every 20 s."""
+    ingest_symbols_pause_s: float = Field(default=60.0, gt=0)
+    """Until the venue is asked again while it does not know a symbol, or does not say; the next pauses are longer."""

@@ -24,8 +24,8 @@ from pydantic import SecretStr
 
 from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.engine_report import EngineReport
 from k2_core.kafka import KafkaAdmin
+from k2_core.service_report import ServiceReport
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
 from support.api import Api, serve, wait_healthy, wait_healthy_but
@@ -142,9 +142,9 @@ def test_what_its_questions_cost_is_in_its_figures(api: Api, stage: Stage) -> No
 def test_what_trino_answers_is_told_in_the_log(api: Api, stage: Stage) -> None:
     admin = KafkaAdmin(stage.settings)
 
-    def said() -> EngineReport | None:
+    def said() -> ServiceReport | None:
         found = admin.group_signals(stage.pipeline.engine_group, stage.world.topic)
-        return next((EngineReport.parse(metadata) for _, metadata in found.values()), None)
+        return next((ServiceReport.parse(metadata) for _, metadata in found.values()), None)
 
     report = wait_until(said, "the service's word")
     assert (report.reason, report.problem) == ("Answers", None)

@@ -105,3 +105,11 @@ def test_a_service_that_is_away_is_unknown() -> None:
     assert scraper.read(url) is None
     assert scraper.healthy(url) == "no answer (ConnectError)"
     scraper.close()
+
+
+def test_what_one_check_says_is_wrong() -> None:
+    with HealthServer("127.0.0.1", 0, registry(), {"a": lambda: None, "b": lambda: "found nothing"}) as server:
+        scraper, url = Scraper(), f"http://127.0.0.1:{server.port}"
+        assert [scraper.complaint(url, name) for name in ("a", "b", "c")] == [None, "found nothing", None]
+        assert scraper.complaint("http://127.0.0.1:9", "b") is None
+        scraper.close()

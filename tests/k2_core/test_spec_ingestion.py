@@ -66,6 +66,19 @@ def test_what_an_exchange_says() -> None:
     assert (source.stream_url, source.rest_server, source.topic_partitions) == ("ws://a", "http://b", 4)
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("wss://stream.binance.com:443", "https://api.binance.com"),
+        ("wss://data-stream.binance.vision", "https://data-api.binance.vision"),
+        ("ws://127.0.0.1:9443", "http://127.0.0.1:9443"),
+        ("wss://[::1]:8443", "https://[::1]:8443"),
+    ],
+)
+def test_the_rest_server_is_the_one_that_belongs_to_the_streams(url: str, expected: str) -> None:
+    assert IngestionSpec.model_validate(SOURCE | {"url": url}).rest_server == expected
+
+
 def test_files_name_their_symbols_and_datasets() -> None:
     source = IngestionSpec.model_validate(FILES)
     assert source.symbol_names == ("BHP", "DVN")

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request
 
 from k2_core.breaker import BreakerState, CircuitBreaker
 from k2_core.errors import KafkaUnavailableError
+from k2_core.types import Symbol
 from k2_ingest.exchange.config import ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.server import Exchange
 from k2_ingest.feed import Backoff, Feed, FeedConfig
+from k2_ingest.venues.binance import subscription
 
 STREAMS = "/stream?streams=btcusdt@trade"
 ENDLESS = SyntheticSource(("BTCUSDT",), rate=500)
@@ -262,6 +265,84 @@ def test_a_fault_elsewhere_ends_the_run_whatever_it_is_doing() -> None:
         one = feed(f"ws://127.0.0.1:{port}/", Collected())
         task = asyncio.create_task(one.run())
         await asyncio.sleep(0.05)
+        one.fail(KafkaUnavailableError("gone"))
+        with pytest.raises(KafkaUnavailableError, match="gone"):
+            await task
+
+    run(test)
+
+
+BOTH = "/stream?streams=btcusdt@trade/ethusdt@trade"
+
+
+def symbols_of(got: Collected) -> set[bytes]:
+    return {message.partition(b'"s":"')[2][:7] for message in got.messages if b'"s":"' in message}
+
+
+def test_more_is_listened_to_on_the_connection_that_is_open() -> None:
+    async def test() -> None:
+        got = Collected()
+        async with Exchange(ExchangeConfig(SyntheticSource(("BTCUSDT", "ETHUSDT"), rate=500))) as exchange:
+            one = feed(exchange.websocket_url + STREAMS, got)
+            async with running(one):
+                await until(lambda: symbols_of(got))
+                assert symbols_of(got) == {b"BTCUSDT"}
+                one.listen_to(exchange.websocket_url + BOTH, subscription([Symbol("ETHUSDT")], 1))
+                await until(lambda: symbols_of(got) == {b"BTCUSDT", b"ETHUSDT"})
+                assert one.connections == 1
+
+    run(test)
+
+
+def test_what_comes_while_hands_are_shaken_is_listened_to_as_well() -> None:
+    async def test() -> None:
+        shaking, asked = asyncio.Event(), list[str | bytes]()
+
+        async def wait(_connection: ServerConnection, _request: Request) -> None:
+            shaking.set()
+            await asyncio.sleep(0.1)
+
+        async def talk(connection: ServerConnection) -> None:
+            asked.append(await connection.recv())
+
+        async with serve(talk, "127.0.0.1", 0, process_request=wait) as server:
+            url = f"ws://127.0.0.1:{_port(server)}"
+            one = feed(url + STREAMS, Collected())
+            async with running(one):
+                await shaking.wait()
+                one.listen_to(url + BOTH, b"more")
+                await until(lambda: asked)
+                assert asked == ["more"]
+
+    run(test)
+
+
+def test_it_waits_until_there_is_something_to_listen_to() -> None:
+    async def test() -> None:
+        paths, asked = list[str](), list[str | bytes]()
+
+        async def talk(connection: ServerConnection) -> None:
+            paths.append(connection.request.path if connection.request else "")
+            asked.extend([message async for message in connection])
+
+        breaker = CircuitBreaker("venue", failure_threshold=1)
+        async with serve(talk, "127.0.0.1", 0) as server:
+            one = Feed(FeedConfig(None), Collected(), breaker)
+            async with running(one):
+                await asyncio.sleep(0.1)
+                assert (breaker.state, paths) == (BreakerState.CLOSED, [])
+                one.listen_to(f"ws://127.0.0.1:{_port(server)}{STREAMS}", b"what the URL says already")
+                await until(lambda: paths)
+        assert (paths, asked) == ([STREAMS], [])
+
+    run(test)
+
+
+def test_it_ends_when_it_is_told_to_while_there_is_nothing_to_listen_to() -> None:
+    async def test() -> None:
+        one = Feed(FeedConfig(None), Collected(), CircuitBreaker("venue"))
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(0.02)
         one.fail(KafkaUnavailableError("gone"))
         with pytest.raises(KafkaUnavailableError, match="gone"):
             await task

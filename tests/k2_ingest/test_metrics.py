@@ -52,6 +52,15 @@ def test_what_the_pipeline_wants_to_be_told_of() -> None:
     assert registry.get_sample_value("k2_ingest_last_message_timestamp_seconds") == 1_767_600_001.5
 
 
+def test_unknown_symbols_are_counted_once_the_venue_has_said() -> None:
+    registry, unknown = CollectorRegistry(), list[int | None]([None])
+    counts = Readings({}, {}, lambda: 0, lambda: 0, lambda: True, unknown=lambda: unknown[-1])
+    registry.register(LiveCollector(counts))
+    assert registry.get_sample_value("k2_ingest_unknown_symbols") is None
+    unknown.append(2)
+    assert registry.get_sample_value("k2_ingest_unknown_symbols") == 2
+
+
 def test_counters_end_in_total_and_times_are_seconds() -> None:
     registry = CollectorRegistry()
     metrics = IngestMetrics(registry)

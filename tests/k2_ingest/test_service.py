@@ -19,14 +19,17 @@ from confluent_kafka.cimpl import NewTopic
 from websockets.asyncio.server import ServerConnection, serve
 
 from k2_cli.stack.kafka import LocalKafka
+from k2_core.config import ServiceSettings
 from k2_core.errors import SpecError
-from k2_core.spec import parse_pipeline
+from k2_core.kafka import KafkaAdmin
+from k2_core.service_report import ServiceReport
+from k2_core.spec import IngestionSpec, parse_pipeline
 from k2_core.topics import dead_letter_topic, partition_of
 from k2_core.types import Symbol
 from k2_ingest.exchange.config import CaptureSource, ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.synthetic import Market
 from k2_ingest.files.service import FileService
-from k2_ingest.service import IngestService, choose_source, service_for
+from k2_ingest.service import IngestService, choose_source, rest_server, service_for, symbols_place
 from k2_ingest.settings import IngestSettings
 from support.captures import capture_files
 from support.ingest import IngestProcess, Workspace, exchange_status, running_exchange
@@ -351,3 +354,85 @@ def test_a_source_of_files_is_read_and_not_listened_to() -> None:
     pipeline = parse_pipeline(document | {"spec": {"ingestion": [exchange, files]}})
     assert isinstance(service_for(IngestSettings(ingest_source="a"), pipeline), IngestService)
     assert isinstance(service_for(IngestSettings(ingest_source="b"), pipeline), FileService)
+
+
+def told(workspace: Workspace) -> list[ServiceReport | None]:
+    admin = KafkaAdmin(ServiceSettings(kafka_bootstrap_servers=workspace.bootstrap_servers))
+    return [ServiceReport.parse(text) for text in admin.group_words(f"k2.{workspace.namespace}.test.symbols")]
+
+
+def test_a_symbol_that_the_exchange_does_not_know_keeps_no_other_from_flowing(workspace: Workspace) -> None:
+    workspace.symbols = ("BTCUSDT", "BTCUSDX", "ETHUSDT")
+    with running_exchange(ExchangeConfig(SyntheticSource(SYMBOLS[:2], rate=500, seed=SEED))) as exchange:
+        process = workspace.start(exchange, K2_INGEST_SYMBOLS_PAUSE_S="0.2")
+        wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") > 100, "trades")
+        [line] = process.said("does not know BTCUSDX")
+        assert line["symbols"] == ["BTCUSDX"]
+        assert "Correct spec.ingestion[0].symbols" in line["message"]
+        assert process.metric("k2_ingest_unknown_symbols") == 1
+        health = process.health()
+        assert (health.status_code, health.json()["checks"]) == (
+            httpx.codes.SERVICE_UNAVAILABLE,
+            {"venue": "ok", "kafka": "ok", "symbols": line["message"]},
+        )
+        assert process.get("readyz").is_success
+        reports = wait_until(lambda: told(workspace), "a report")
+        assert [(one.service, one.reason, one.problem) for one in reports] == [
+            ("binance", "UnknownSymbol", line["message"])
+        ]
+        streams = exchange_status(exchange)["streams"]
+        port = exchange.port
+    assert set(streams) == {"btcusdt@trade", "ethusdt@trade"}
+    later = SyntheticSource(workspace.symbols, rate=500, seed=SEED)
+    with running_exchange(ExchangeConfig(later, port=port)):
+        wait_until(lambda: "BTCUSDX" in ids(workspace), "trades of what is listed now")
+        process.wait_said("knows all symbols now")
+        wait_until(lambda: process.health().is_success, "a healthy process")
+        process.terminate()
+        assert process.wait() == 0
+    assert len(process.said("does not know")) == 1
+
+
+def test_it_waits_for_symbols_that_the_exchange_does_not_know(workspace: Workspace) -> None:
+    workspace.symbols = ("BTCUSDX", "ETHUSDX")
+    with running_exchange(ExchangeConfig(SyntheticSource(SYMBOLS, rate=500))) as exchange:
+        process = workspace.start(exchange, K2_INGEST_SYMBOLS_PAUSE_S="0.1")
+        assert "BTCUSDX, ETHUSDX; nothing is received" in process.wait_said("does not know")["message"]
+        process.wait_said("ingest runs")
+        wait_until(lambda: told(workspace), "a report")
+        assert process.metric("k2_ingest_connected") == 0
+        assert process.get("livez").is_success
+        assert not process.get("readyz").is_success
+        assert exchange_status(exchange)["clients"] == 0
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_sources_that_share_a_topic_tell_in_places_of_their_own() -> None:
+    def one(name: str) -> dict[str, Any]:
+        return {"name": name, "venue": "binance", "symbols": [{"name": "BTCUSDT"}], "partitions": 2}
+
+    document: dict[str, Any] = {"apiVersion": "k2.dev/v1alpha1", "kind": "K2Pipeline", "metadata": {"name": "x"}}
+    pipeline = parse_pipeline(document | {"spec": {"ingestion": [one("a"), one("b"), one("c")]}})
+    topic = "market.crypto.trades.binance"
+    assert [symbols_place(pipeline, source) for source in pipeline.spec.ingestion] == [
+        (topic, 0),
+        (topic, 1),
+        (topic, 0),
+    ]
+
+
+def test_the_rest_server_is_the_one_that_belongs_to_the_streams() -> None:
+    source = IngestionSpec.model_validate({"name": "a", "venue": "binance", "symbols": [{"name": "BTCUSDT"}]})
+    assert rest_server(IngestSettings(), source) == "https://api.binance.com"
+    here = IngestSettings(ingest_url="ws://127.0.0.1:9443")
+    assert rest_server(here, source) == "http://127.0.0.1:9443"
+    assert rest_server(here.model_copy(update={"ingest_rest_url": "http://there"}), source) == "http://there"
+
+
+def test_a_ca_that_cannot_be_read_is_one_line_and_exit_2(workspace: Workspace) -> None:
+    gone = {"K2_INGEST_URL": "wss://127.0.0.1:9", "K2_INGEST_REST_URL": "https://127.0.0.1:9"}
+    process = workspace.start(exchange_gone(gone), K2_INGEST_CA_FILE=str(workspace.folder / "none.pem"))
+    assert process.wait() == 2
+    [line] = process.lines
+    assert "K2_INGEST_CA_FILE: found" in line["message"]

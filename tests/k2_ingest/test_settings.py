@@ -32,6 +32,7 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("K2_INGEST_URL", "http://127.0.0.1:9443", id="not a WebSocket"),
         pytest.param("K2_INGEST_TIME_UNIT", "second", id="a unit that no venue has"),
         pytest.param("K2_INGEST_QUEUE_RECORDS", "10", id="a queue too short"),
+        pytest.param("K2_INGEST_SYMBOLS_PAUSE_S", "0", id="no pause between questions"),
         pytest.param("K2_INGEST_FLUSH_TIMEOUT_S", "0", id="no time to flush"),
     ],
 )

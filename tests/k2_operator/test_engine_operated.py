@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from k2_core.config import ServiceSettings
-from k2_core.engine_report import EngineReport
 from k2_core.kafka import KafkaAdmin
+from k2_core.service_report import ServiceReport
 from k2_core.types import Offset, Partition, TopicName
 from support.operated import Operated
 
@@ -153,6 +153,6 @@ def test_what_query_pods_say_of_a_trino_that_exists_is_a_condition(operated: Ope
 def say(operated: Operated, reason: str, problem: str | None) -> None:
     """Write what a query pod writes; there is none here."""
     admin = KafkaAdmin(ServiceSettings(kafka_bootstrap_servers=operated.bootstrap_servers))
-    text = EngineReport("pod", datetime.now(UTC), reason, problem).dump()
+    text = ServiceReport("pod", datetime.now(UTC), reason, problem).dump()
     signals = {(TopicName(operated.topic), Partition(1)): (Offset(0), text)}
     admin.write_group_signals(f"k2.{operated.topics_prefix}.crypto.engine", signals).result(20)

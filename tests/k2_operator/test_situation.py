@@ -108,6 +108,13 @@ class TestQuestion:
         asked = question_for(spec, who, workloads_of(spec, [deployment("crypto-sink", running, component="sink")]))
         assert (asked.create, asked.grow) == expected
 
+    def test_of_symbols_only_sources_that_listen_can_say_anything(self) -> None:
+        spec = effective(plain_body(), operator_config())
+        assert question_for(spec, resource(), []).symbols_group == spec.pipeline.symbols_group
+        files = {"name": "a", "venue": "asx", "files": [{"name": "a", "path": "s3://b/a.csv", "symbol": "BHP"}]}
+        spec = effective(plain_body(ingestion=[files]), operator_config())
+        assert question_for(spec, resource(), []).symbols_group is None
+
 
 class TestStanding:
     def test_a_sink_that_is_there_ran_whatever_the_status_says(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from k2_core.control import Override
 from k2_core.engine_report import EngineWord
 from k2_core.spec import KafkaSpec
+from k2_core.symbols_report import UNKNOWN, SymbolsWord
 from k2_core.types import Level, Offset, Partition, TopicName
 from k2_operator.decided import Decided, taken
 from k2_operator.plan import Step
@@ -152,6 +153,16 @@ def test_that_nobody_says_so_makes_no_pipeline_unready() -> None:
     assert found["phase"] == "Running"
     words = {one["type"]: one["status"] for one in found["conditions"]}
     assert (words["Ready"], words["TrinoReady"]) == ("True", "Unknown")
+
+
+def test_an_unknown_symbol_makes_no_pipeline_unready() -> None:
+    word = SymbolsWord(known=False, reason=UNKNOWN, message="source binance: found BTCUSDX")
+    found = status(replace(VIEW, answer=replace(ANSWER, log=replace(LOG, symbols=word))), NOW)
+    assert found["phase"] == "Running"
+    words = {one["type"]: (one["status"], one["reason"], one["message"]) for one in found["conditions"]}
+    assert words["SymbolsKnown"] == ("False", UNKNOWN, word.message)
+    assert words["Ready"] == ("True", "Running", "")
+    assert "SymbolsKnown" not in {one["type"] for one in status(VIEW, NOW)["conditions"]}
 
 
 def test_nodes_of_the_operators_that_are_ready_may_still_not_answer() -> None:

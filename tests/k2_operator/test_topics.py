@@ -22,9 +22,11 @@ from k2_cli.stack.kafka import LocalKafka
 from k2_cli.stack.kafka_config import server_properties
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
-from k2_core.engine_report import EngineReport, EngineWord
+from k2_core.engine_report import EngineWord
+from k2_core.service_report import ServiceReport
 from k2_core.sink_report import SinkReport
 from k2_core.spec import KafkaSpec, SecretKeyRef
+from k2_core.symbols_report import UNKNOWN, SymbolsWord
 from k2_core.types import Offset, Partition, TopicName
 from k2_operator.signals import Question
 from k2_operator.topics import Topics, kafka_settings, look
@@ -116,7 +118,7 @@ def test_what_query_services_say_of_trino(
     said = {
         (name, Partition(number)): (
             Offset(0),
-            EngineReport(
+            ServiceReport(
                 f"pod-{number}", now - timedelta(seconds=ago_s), "Refused" if problem else "Answers", problem
             ).dump(),
         )
@@ -130,6 +132,21 @@ def test_what_query_services_say_of_trino(
     unasked = look(topics, question).log
     assert unasked is not None
     assert unasked.engine is None
+
+
+def test_what_ingests_say_of_symbols(question: Question) -> None:
+    [name] = question.topics
+    topics, now = client(question), datetime.now(UTC)
+    asked = replace(question, symbols_group=f"{name}.symbols")
+    look(topics, asked)
+    reports = [ServiceReport("a", now, "Known"), ServiceReport("b", now, UNKNOWN, "source b: found BTCUSDX")]
+    said = {(name, Partition(number)): (Offset(0), one.dump()) for number, one in enumerate(reports)}
+    topics.write_group_signals(f"{name}.symbols", said).result(20)
+    known, unasked = look(topics, asked).log, look(topics, question).log
+    assert known is not None
+    assert known.symbols == SymbolsWord(known=False, reason=UNKNOWN, message="source b: found BTCUSDX")
+    assert unasked is not None
+    assert unasked.symbols is None
 
 
 def test_a_group_that_kafka_keeps_from_the_operator_leaves_the_rest_known(tmp_path: Path) -> None:
@@ -151,7 +168,7 @@ def test_a_group_that_kafka_keeps_from_the_operator_leaves_the_rest_known(tmp_pa
         name, spec = TopicName("kept"), KafkaSpec(bootstrap_servers=broker.bootstrap_servers)
         asked = Question("ns", spec, (name,), {name: 1}, "read", "committed", {}, engine_group="engine")
         look(topics, asked)
-        word = EngineReport("pod", datetime.now(UTC)).dump()
+        word = ServiceReport("pod", datetime.now(UTC), "Answers").dump()
         topics.write_group_signals("engine", {(name, Partition(0)): (Offset(0), word)}).result(20)
         known = look(topics, asked).log
         assert known is not None

@@ -78,7 +78,6 @@ def ended(code: int, message: str = "", reason: str = "Error", **more: object) -
         pytest.param(waiting("CreateContainerConfigError"), "PodConfig", "secrets", id="container config"),
         pytest.param(ended(3, "k2-sink: no Kafka", restartCount=4), "CrashLoop", "no Kafka", id="crash"),
         pytest.param(ended(5, "run k2 adopt"), "NeedsDecision", "run k2 adopt", id="needs a person"),
-        pytest.param(ended(2, "unknown symbol XX"), "UnknownSymbol", "unknown symbol XX", id="symbol"),
         pytest.param(ended(2, "spec.sink: found 1"), "WrongSettings", "spec.sink", id="settings"),
         pytest.param(ended(137, reason="OOMKilled"), "OutOfMemory", "limits.memory", id="memory"),
         pytest.param(ended(1, "x" * 900), "CrashLoop", "...", id="a long message"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,12 +10,11 @@ from datetime import UTC, datetime
 import pytest
 from confluent_kafka.admin import AdminClient
 
-import k2_core.kafka
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.config import ServiceSettings
-from k2_core.engine_report import EngineReport
 from k2_core.errors import EngineError, EngineUnavailableError, K2Error, RetryableError, StateError
 from k2_core.kafka import KafkaAdmin
+from k2_core.service_report import ServiceReport
 from k2_core.types import Partition, TopicName
 from k2_query.telling import EngineTelling
 
@@ -45,9 +43,9 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def reports(admin: KafkaAdmin, group: str, topic: TopicName) -> dict[Partition, EngineReport | None]:
+def reports(admin: KafkaAdmin, group: str, topic: TopicName) -> dict[Partition, ServiceReport | None]:
     found = admin.group_signals(group, topic)
-    return {at: EngineReport.parse(metadata) for at, (_, metadata) in found.items()}
+    return {at: ServiceReport.parse(metadata) for at, (_, metadata) in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_what_a_question_found_stands_in_the_group(
     EngineTelling(admin, group, {topic: 3}, "me", lambda: AT).tell(error)
     wait(lambda: bool(reports(admin, group, topic)))
     [found] = reports(admin, group, topic).values()
-    assert found == EngineReport("me", AT, reason, None if error is None else str(error))
+    assert found == ServiceReport("me", AT, reason, None if error is None else str(error))
 
 
 def test_services_write_to_places_of_their_own(kafka: LocalKafka, topic: TopicName) -> None:
@@ -78,22 +76,3 @@ def test_services_write_to_places_of_their_own(kafka: LocalKafka, topic: TopicNa
         EngineTelling(admin, group, {topic: 3}, name).tell(None)
     wait(lambda: len(reports(admin, group, topic)) > 1)
     assert {one.service for one in reports(admin, group, topic).values() if one} <= set(names)
-
-
-def test_no_broker_is_said_once_and_stops_nobody(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(k2_core.kafka, "ADMIN_TIMEOUT_S", 0.2)
-    away = KafkaAdmin(ServiceSettings(kafka_bootstrap_servers="127.0.0.1:1"))
-    telling = EngineTelling(away, "k2.test.engine", {TopicName("t"): 1})
-    with caplog.at_level(logging.WARNING, "k2_query.telling"):
-        begun_s = time.monotonic()
-        for _ in range(100):
-            telling.tell(None)
-        assert time.monotonic() - begun_s < 1
-        wait(lambda: len(caplog.records) == 1)
-        last = telling._under_way
-        wait(lambda: telling._under_way is last and last is not None and last.done())
-        telling.tell(None)
-        wait(lambda: telling._under_way is not last and telling._under_way is not None and telling._under_way.done())
-    assert len(caplog.records) == 1

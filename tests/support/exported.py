@@ -33,7 +33,9 @@ def _registries() -> Iterator[CollectorRegistry]:
     IngestMetrics(ingest)
     symbol = Symbol("BTCUSDT")
     told = Thresholds(1, 60, lambda: 0)
-    readings = Readings({symbol: Account()}, {symbol: SequenceTracker()}, lambda: 0, lambda: 0, lambda: True, told)
+    readings = Readings(
+        {symbol: Account()}, {symbol: SequenceTracker()}, lambda: 0, lambda: 0, lambda: True, told, lambda: 0
+    )
     ingest.register(LiveCollector(readings))
     yield ingest
     for kind in (SinkMetrics, QueryMetrics, TrinoMetrics, OperatorMetrics):

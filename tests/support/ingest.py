@@ -100,7 +100,11 @@ class IngestProcess:
 
     def health(self) -> httpx.Response:
         """The health page."""
-        return httpx.get(f"http://127.0.0.1:{self.wait_said('ingest runs')['metrics_port']}/health")
+        return self.get("health")
+
+    def get(self, page: str) -> httpx.Response:
+        """A page of its metrics port."""
+        return httpx.get(f"http://127.0.0.1:{self.wait_said('ingest runs')['metrics_port']}/{page}")
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for its end; returns the exit code."""

@@ -96,12 +96,16 @@ class RestApi:
         history: Trades sent so far.
         accounts: Use of the API by address.
         status: Gives the body of `/k2/status`.
+        lists_any: Whether every symbol counts as listed: what a capture will trade is not known before it has.
     """
 
-    def __init__(self, history: History, accounts: Accounts, status: Callable[[], object]) -> None:
+    def __init__(
+        self, history: History, accounts: Accounts, status: Callable[[], object], *, lists_any: bool = False
+    ) -> None:
         self._history = history
         self._accounts = accounts
         self._status = status
+        self._lists_any = lists_any
         trades = frozenset({"symbol", "limit"})
         self._routes = {
             "/api/v3/ping": _Route(1, frozenset(), lambda _: {}),
@@ -166,7 +170,7 @@ class RestApi:
     def _exchange_info(self, request: _Request) -> object:
         wanted = self._history.symbols()
         if "symbol" in request.parameters:
-            wanted = [self._symbol(request).symbol]
+            wanted = [self._listed(request.parameters["symbol"], request)]
         elif "symbols" in request.parameters:
             wanted = self._symbol_list(request.parameters["symbols"])
         limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6_000}
@@ -185,9 +189,16 @@ class RestApi:
             symbols = None
         if not isinstance(symbols, list) or not symbols:
             raise RequestError(-1100, "Illegal characters found in parameter 'symbols'.")
-        if any(not isinstance(symbol, str) or self._history.get(symbol) is None for symbol in symbols):
+        if any(not isinstance(symbol, str) or not self._lists(symbol) for symbol in symbols):
             raise RequestError(-1121, "Invalid symbol.")
         return symbols
+
+    def _listed(self, symbol: str, request: _Request) -> str:
+        return symbol if self._lists(symbol) else self._symbol(request).symbol
+
+    def _lists(self, symbol: str) -> bool:
+        known = self._history.get(symbol) is not None
+        return known or (self._lists_any and _SYMBOL.fullmatch(symbol) is not None)
 
 
 def _parameters(query: str, known: frozenset[str]) -> dict[str, str]:

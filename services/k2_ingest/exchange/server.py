@@ -51,7 +51,8 @@ class Exchange:
         self._hub = Hub(self._history)
         self._dropped_slow = 0
         accounts = Accounts(config.limits)
-        rest = RestApi(self._history, accounts, self.status)
+        replays = isinstance(config.source, CaptureSource)
+        rest = RestApi(self._history, accounts, self.status, lists_any=replays)
         self._context = Context(self._hub, rest, accounts, config.limits, utc_ns, self._closes_new)
         self._server: asyncio.Server | None = None
         self._pump: asyncio.Task[None] | None = None

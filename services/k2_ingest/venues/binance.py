@@ -103,6 +103,12 @@ def stream_path(symbols: Iterable[Symbol], unit: TimeUnit) -> str:
     return f"/stream?streams={streams}{suffix}"
 
 
+def subscription(symbols: Iterable[Symbol], number: int) -> bytes:
+    """The message that subscribes an open connection to the trades of more symbols; its answer has the number."""
+    streams = [stream_name(symbol) for symbol in symbols]
+    return msgspec.json.encode({"method": "SUBSCRIBE", "params": streams, "id": number})
+
+
 class Parser:
     """Reads the messages of one connection.
 

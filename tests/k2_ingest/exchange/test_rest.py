@@ -155,3 +155,13 @@ def test_too_much_weight_is_429_then_418(api: RestApi) -> None:
 
 def test_the_status_page_costs_nothing(api: RestApi) -> None:
     assert get(api, "/k2/status") == HttpReply(200, {"finished": False}, {})
+
+
+def test_what_lists_any_symbol_has_trades_of_those_that_traded_alone() -> None:
+    replay = RestApi(History(10), Accounts(Limits()), dict, lists_any=True)
+    for query in ("symbol=NEW", "symbols=" + quote('["NEW"]')):
+        [symbol] = body(replay, f"/api/v3/exchangeInfo?{query}")["symbols"]
+        assert symbol["symbol"] == "NEW"
+    assert body(replay, "/api/v3/exchangeInfo")["symbols"] == []
+    for target in ("trades?symbol=NEW", "exchangeInfo?symbol=new", "exchangeInfo?symbols=" + quote('["new"]')):
+        assert get(replay, f"/api/v3/{target}").status == 400
