@@ -9,9 +9,12 @@ import pytest
 
 from k2_cli.lag import in_words
 from k2_core.controller.lag import Lag
+from k2_core.spec import load_pipeline
+from k2_core.types import Offset, Partition
 from support.cli import k2
 from support.records import make_trades
 from support.recovery import Recovered
+from support.sink import PATIENCE_S
 from support.waiting import wait_until
 
 SYMBOLS = tuple(f"S{number}USDT" for number in range(8))
@@ -55,13 +58,21 @@ def test_what_nobody_told_is_not_known_and_what_is_behind_has_an_age(work: Recov
     taken = lag_of(work)
     assert figures(taken, (*RECORDS, *AGES)) == [0, 0, 0.0, 0.0]
     assert 0 <= taken["committed_age_s"] < 60
+    assert lag_of(work)["committed_age_s"] > taken["committed_age_s"]
     assert all(one["next"] == one["read"] == one["end"] for one in busy(taken))
+
+    # What sinks told may be late, or gone: the table knows.
+    told = {(work.topic, Partition(one["partition"])): (Offset(0), "") for one in taken["partitions"]}
+    work.admin.write_group_signals(load_pipeline(work.folder / "pipeline.yaml").committed_group, told).result(
+        PATIENCE_S
+    )
+    untold = lag_of(work)
+    assert figures(untold, (*RECORDS, *AGES, "committed_age_s")) == [0, 0, 0.0, 0.0, None]
 
     work.produce(second)
     behind = lag_of(work)
     assert figures(behind, RECORDS) == [200, 200]
     assert 0 < behind["unread_age_s"] == behind["uncommitted_age_s"] < 60
-    assert behind["committed_age_s"] > taken["committed_age_s"]
     [topic] = behind["topics"]
     assert topic == {"topic": work.topic} | {name: behind[name] for name in topic if name != "topic"}
     assert {one["partition"]: one["unread"] for one in behind["partitions"]} == {
