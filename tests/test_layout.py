@@ -35,7 +35,6 @@ TESTED_ELSEWHERE: Final[Mapping[str, str]] = {
     "k2_query/hybrid.py": "table and log together, over HTTP in test_app.py and with outages in test_runtime.py",
     "k2_query/log_batches.py": "decodes real messages only, in test_tail.py and test_log_reader.py",
     "k2_query/service.py": "what each route answers, over HTTP in test_app.py",
-    "k2_cli/lag.py": "a command, run on a real Kafka in integration/test_run_capture.py",
     "k2_cli/lake.py": "reads real tables only, in test_audit.py, test_tables.py and test_verdict.py",
     "k2_cli/launch.py": "starts real processes only, in integration/test_run_capture.py",
     "k2_cli/findings.py": "one read of a real table, in test_quality.py",

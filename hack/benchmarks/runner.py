@@ -32,6 +32,7 @@ BENCHMARKS: Mapping[str, str] = {
     "apply": "kubectl apply to all pods ready and the first committed row, on a real one-node cluster (as root)",
     "reconcile": "the operator with 1, 100 and 1,000 pipelines: a change to its child, requests, memory",
     "storm": "twice what a sink can take: seconds until levels and sinks are decided, and what class critical sees",
+    "command": "a level's record in the control topic to sink and query service acting on it, under a load",
     "scale-out": "1, 2, 4 sinks and 1, 2 Trino workers with equal shares of a core; both engines' answers (as root)",
     "controllers": "the operator's controllers of one Kafka: memory, threads and processor time of each",
     "decision": "the policy's step, and its replicas and lag beside KEDA's rule in simulated pipelines",

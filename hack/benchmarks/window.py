@@ -88,7 +88,7 @@ def _measure(folder: Path, bootstrap_servers: str, say: Say) -> list[Figure]:
     table = _fill(settings, topic, start)
     files = len(list(table.scan().plan_files()))
     say(f"{files} files; {QUERIES} queries of each kind")
-    with _tail(bootstrap_servers, topic), _service(environment, folder) as port:
+    with _tail(bootstrap_servers, topic), service(environment, folder) as port:
         client = Client(port)
         middle = start + SPAN / 2
         kinds = {
@@ -248,7 +248,7 @@ def _live_trade(symbol: str, number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _service(environment: dict[str, str], folder: Path) -> Iterator[int]:
+def service(environment: dict[str, str], folder: Path) -> Iterator[int]:
     """Run the query service; gives its port."""
     log = folder / "query.log"
     with log.open("wb") as errors:

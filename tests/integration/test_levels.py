@@ -75,7 +75,7 @@ def well(running: Running) -> bool:
 
 def answered(running: Running, symbol: str) -> dict[str, Any]:
     answer = k2("query", symbol, "--limit", 5, "--json", "--dir", running.folder)
-    return dict(answer.document["meta"]) if answer.code == 0 else {"complete": False}
+    return dict(answer.document["meta"]) if answer.code == 0 else {"complete": False, "warnings": []}
 
 
 def audit_of(running: Running) -> dict[str, Any]:
@@ -105,6 +105,7 @@ def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
     running.until(lambda: running.rows() > before)  # the critical symbol goes on
     held(4)
     running.until(lambda: stands_still(running))
+    running.until(lambda: any(text.startswith("level 4:") for text in answered(running, "BTCUSDT")["warnings"]))
     standing, unread = running.rows(), lag_of(running)["unread"]
     running.until(lambda: lag_of(running)["unread"] > unread + RATE)
     assert running.rows() == standing

@@ -23,7 +23,7 @@ class Recovered(SinkWorkspace):
     """A pipeline with the commands of its operator: they find Kafka and the catalog as a service does."""
 
     def command(self, *arguments: object) -> Answer:
-        """Run one of the three commands on this pipeline."""
+        """Run a command that takes a pipeline's file on this one."""
         return k2(*arguments, "--pipeline", self.folder / "pipeline.yaml")
 
     @property

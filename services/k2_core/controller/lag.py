@@ -1,7 +1,8 @@
 """How far a pipeline is behind its log: unread and uncommitted, in records and as an age, by partition and in all.
 
 *Unread* (end - read position) decides about load; *uncommitted* (end - the table's position) is what a reader of the
-table alone does not see. What is not known is None and never 0. Made by `look`, used by the controller. Pure.
+table alone does not see. *Committed age* is how long ago the table was last told to hold something of it. What is not
+known is None and never 0. Made by `look`, used by the controller and `k2 lag`. Pure.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class PartitionLag:
         committed: Where the table stands; None if no sink ever told.
         unread_age_s: Age of the oldest unread record; 0 if there is none, None if it is not known.
         uncommitted_age_s: The same for what is not in the table.
+        committed_age_s: Seconds since the last commit that a sink told of it; None if none ever told.
     """
 
     at: LogPartition
@@ -39,6 +41,7 @@ class PartitionLag:
     committed: Offset | None
     unread_age_s: float | None = None
     uncommitted_age_s: float | None = None
+    committed_age_s: float | None = None
 
     @property
     def unread(self) -> int | None:
@@ -53,12 +56,24 @@ class PartitionLag:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """A topic or a whole pipeline: sums of records and the greatest ages, None where a part is not known."""
+    """A topic or a whole pipeline.
+
+    Args:
+        unread: Sum of the records; None where a part is not known.
+        uncommitted: The same.
+        unread_age_s: The greatest of the ages; None where a part is not known.
+        uncommitted_age_s: The same.
+        committed_age_s: Seconds since the newest commit of any part; None if no sink ever told of one.
+    """
 
     unread: int | None
     uncommitted: int | None
     unread_age_s: float | None
     uncommitted_age_s: float | None
+    committed_age_s: float | None = None
+
+
+UNKNOWN: Final = Lag(None, None, None, None)
 
 
 def total(partitions: Sequence[PartitionLag]) -> Lag:
@@ -68,6 +83,9 @@ def total(partitions: Sequence[PartitionLag]) -> Lag:
         uncommitted=_sum(one.uncommitted for one in partitions),
         unread_age_s=_greatest(one.unread_age_s for one in partitions),
         uncommitted_age_s=_greatest(one.uncommitted_age_s for one in partitions),
+        committed_age_s=min(
+            (one.committed_age_s for one in partitions if one.committed_age_s is not None), default=None
+        ),
     )
 
 

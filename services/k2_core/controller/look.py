@@ -1,7 +1,7 @@
 """Looks at Kafka for one pipeline: ends, positions, ages, what sinks say of themselves, and who is in their group.
 
 The controller's one module that talks to Kafka for reading. Nothing is remembered between two looks but clients and the
-topics' retention, which seldom changes. Called by `k2_core.controller.loop`.
+topics' retention, which seldom changes. Called by `k2_core.controller.loop` and by `k2 lag`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from confluent_kafka import Consumer, ConsumerGroupState, TopicPartition
 
+from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
 from k2_core.controller.lag import LogPartition, PartitionLag, partition_lags, wanted_ages
 from k2_core.errors import SetupError
 from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.sink_report import SinkReport, newest
 from k2_core.spec import Pipeline
-from k2_core.types import Offset, Partition, TopicName
+from k2_core.types import Offset, Partition, TopicId, TopicName
 
 RETENTION_EVERY_S: Final = 60.0
 AGES_TIMEOUT_S: Final = 1.0
@@ -80,8 +81,12 @@ class Looker:
         self._retention_at = -RETENTION_EVERY_S
         self._retention: tuple[float | None, Mapping[TopicName, int]] = (None, {})
 
-    def look(self) -> Look:
+    def look(self, table: Mapping[tuple[TopicName, TopicId], Mapping[Partition, Offset]] | None = None) -> Look:
         """Return what is to be seen now.
+
+        Args:
+            table: Where the table stands in each topic that it knows, read before: that counts then. None: what
+                sinks told counts, as a controller opens no table.
 
         Raises:
             KafkaUnavailableError: No broker answered: nothing is known.
@@ -91,24 +96,32 @@ class Looker:
         committed: dict[LogPartition, Offset] = {}
         starts: dict[LogPartition, Offset] = {}
         ends: dict[LogPartition, Offset] = {}
+        commits: dict[LogPartition, CommitSignal] = {}
         reports: list[SinkReport | None] = []
-        for topic, (_, count) in topics.items():
+        for topic, (topic_id, count) in topics.items():
             numbers = [Partition(number) for number in range(count)]
             # Positions first: what is read in between makes a lag look longer, never shorter than it was.
             signals = self._admin.group_signals(self._pipeline.sink_group, topic)
             reports += [SinkReport.parse(text) for _, text in signals.values()]
             read |= {(topic, at): offset for at, (offset, _) in signals.items()}
-            taken = self._admin.group_offsets(self._pipeline.committed_group, topic)
-            committed |= {(topic, at): offset for at, offset in taken.items()}
+            taken = self._admin.group_signals(self._pipeline.committed_group, topic)
+            told = {(topic, at): CommitSignal.parse(text) for at, (_, text) in taken.items()}
+            commits |= {at: signal for at, signal in told.items() if signal is not None}
+            if table is None:
+                committed |= {(topic, at): offset for at, (offset, _) in taken.items()}
+            else:  # nothing of a topic that was made anew since
+                committed |= {(topic, at): offset for at, offset in table.get((topic, topic_id), {}).items()}
             starts |= {(topic, at): offset for at, offset in self._admin.log_starts(topic, numbers).items()}
             ends |= {(topic, at): offset for at, offset in self._admin.stable_ends(topic, numbers).items()}
         retention_s, retention_bytes = self._retentions(topics)
         now = datetime.now(UTC)
         ages = self._ages.of(wanted_ages(starts, ends, read), wanted_ages(starts, ends, committed), now)
+        committed_ages = {at: max(0.0, (now - one.committed_at).total_seconds()) for at, one in commits.items()}
         members, state = self._admin.group_members(self._pipeline.sink_group)
+        lags = partition_lags(starts, ends, read, committed, lambda at, offset: ages.get((at, offset)))
         return Look(
             at=now,
-            partitions=tuple(partition_lags(starts, ends, read, committed, lambda at, offset: ages.get((at, offset)))),
+            partitions=tuple(replace(one, committed_age_s=committed_ages.get(one.at)) for one in lags),
             reports=newest(reports),
             members=members,
             rebalancing=state in _REBALANCING,

@@ -16,6 +16,7 @@ _LAGS: Final = {
     "uncommitted": ("k2_lag_uncommitted_records", "Records that are not in the table"),
     "unread_age_s": ("k2_lag_unread_age_seconds", "Age of the oldest record that no sink has read"),
     "uncommitted_age_s": ("k2_lag_uncommitted_age_seconds", "Age of the oldest record that is not in the table"),
+    "committed_age_s": ("k2_lag_committed_age_seconds", "Since the newest commit that took something in"),
 }
 
 

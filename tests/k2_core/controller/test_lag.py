@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from k2_core.controller.lag import Lag, LogPartition, PartitionLag, by_topic, partition_lags, total, wanted_ages
@@ -70,8 +72,14 @@ class TestTotal:
         assert total([]) == Lag(0, 0, 0.0, 0.0)
 
     def test_by_topic(self) -> None:
-        other = PartitionLag((TopicName("other"), Partition(0)), Offset(0), Offset(9), Offset(2), Offset(0), 1.0, 2.0)
-        assert by_topic([one(read=90), other]) == {T: Lag(10, 0, 97.0, 0.0), "other": Lag(7, 9, 1.0, 2.0)}
+        at = (TopicName("other"), Partition(0))
+        other = PartitionLag(at, Offset(0), Offset(9), Offset(2), Offset(0), 1.0, 2.0, 4.0)
+        assert by_topic([one(read=90), other]) == {T: Lag(10, 0, 97.0, 0.0), "other": Lag(7, 9, 1.0, 2.0, 4.0)}
+
+    def test_the_newest_commit_of_any_part(self) -> None:
+        parts = [replace(one(), committed_age_s=age_s) for age_s in (9.0, None, 3.0)]
+        assert total(parts).committed_age_s == 3.0
+        assert total(parts[1:2]).committed_age_s is None
 
 
 class TestWantedAges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -16,6 +16,7 @@ from k2_core.controller.lag import total
 from k2_core.controller.look import Looker
 from k2_core.errors import KafkaUnavailableError
 from k2_core.sink_report import SinkReport
+from k2_core.types import Offset, Partition, TopicId
 from support.controlled import PATIENCE_S, World
 
 pytestmark = pytest.mark.kafka
@@ -46,7 +47,8 @@ def test_positions_and_ages_of_what_is_behind(world: World, looker: Looker) -> N
     world.produce(4, 1, now_ms - 30_000)
     told = report()
     world.read({0: 5, 1: 4, 2: 0}, told)
-    world.commit({0: 2, 1: 4, 2: 0}, CommitSignal(datetime.now(UTC), None))
+    world.commit({0: 2, 1: 4}, CommitSignal(datetime.now(UTC) - timedelta(seconds=50), None))
+    world.commit({2: 0}, CommitSignal(datetime.now(UTC) + timedelta(seconds=50), None))  # by a clock that is ahead
     found = looker.look()
     zero, one, two = found.partitions
     assert (zero.unread, zero.uncommitted) == (5, 8)
@@ -54,13 +56,28 @@ def test_positions_and_ages_of_what_is_behind(world: World, looker: Looker) -> N
     assert zero.unread_age_s == pytest.approx(10, abs=5)
     assert zero.uncommitted_age_s == pytest.approx(60, abs=5)
     assert (one.unread_age_s, one.uncommitted_age_s) == (0.0, 0.0)
+    assert [one.committed_age_s for one in found.partitions] == [pytest.approx(50, abs=5)] * 2 + [0.0]
     assert found.reports == {"sink-0/1": told}
+
+
+def test_the_tables_own_positions_count_where_they_are_given(world: World, looker: Looker) -> None:
+    world.produce(9)
+    world.read(dict.fromkeys(range(3), 9), report())
+    world.commit(dict.fromkeys(range(3), 9), CommitSignal(datetime.now(UTC), None))
+    [(topic_id, _)] = world.admin.describe_topics([world.topic]).values()
+    stands = {Partition(0): Offset(4)}
+    table = total(looker.look({(world.topic, topic_id): stands}).partitions)
+    assert (table.uncommitted, table.unread) == (5, 0)
+    made_anew = total(looker.look({(world.topic, TopicId("another")): stands}).partitions)
+    assert (made_anew.uncommitted, made_anew.uncommitted_age_s, made_anew.unread) == (None, None, 0)
+    assert total(looker.look({}).partitions).uncommitted is None
+    assert total(looker.look().partitions).uncommitted == 0
 
 
 def test_a_position_that_nobody_told_is_not_known(world: World, looker: Looker) -> None:
     world.produce(3)
     lag = total(looker.look().partitions)
-    assert (lag.unread, lag.uncommitted, lag.unread_age_s) == (None, None, None)
+    assert (lag.unread, lag.uncommitted, lag.unread_age_s, lag.committed_age_s) == (None, None, None, None)
 
 
 def test_who_is_in_the_group(world: World, looker: Looker) -> None:

@@ -26,7 +26,7 @@ CONFIG = PolicyConfig(DegradationConfig(mode=Mode.AUTO))
 
 def look(read: int | None = 40) -> Look:
     position = None if read is None else Offset(read)
-    part = PartitionLag((T, Partition(0)), Offset(0), Offset(100), position, Offset(10), 3.0, 7.0)
+    part = PartitionLag((T, Partition(0)), Offset(0), Offset(100), position, Offset(10), 3.0, 7.0, 2.0)
     return Look(AT, (part,), {"s": SinkReport("s", AT, deferred=5)}, 1, retention_s=3_600.0)
 
 
@@ -43,7 +43,7 @@ def registry() -> CollectorRegistry:
 def test_lag_by_topic_and_what_is_owed(registry: CollectorRegistry) -> None:
     ControllerMetrics(registry).show(tick(look()))
     found = {name: registry.get_sample_value(name, {"topic": T}) for name in LAGS}
-    assert found == dict(zip(LAGS, (60, 90, 3, 7), strict=True))
+    assert found == dict(zip(LAGS, (60, 90, 3, 7, 2), strict=True))
     assert registry.get_sample_value("k2_controller_deferred_records", {"is": "owed"}) == 5
     assert registry.get_sample_value("k2_controller_level") == 0
     assert registry.get_sample_value("k2_controller_override") == 0
@@ -57,7 +57,7 @@ def test_what_is_not_known_any_more_goes_away(registry: CollectorRegistry) -> No
     assert registry.get_sample_value("k2_lag_unread_records", {"topic": T}) is None
     assert registry.get_sample_value("k2_lag_uncommitted_records", {"topic": T}) == 90
     metrics.show(tick(None))
-    assert [registry.get_sample_value(name, {"topic": T}) for name in LAGS] == [None] * 4
+    assert [registry.get_sample_value(name, {"topic": T}) for name in LAGS] == [None] * 5
     assert registry.get_sample_value("k2_controller_sinks", {"is": "ready"}) is None
     assert registry.get_sample_value("k2_controller_deferred_records", {"is": "owed"}) is None
     assert registry.get_sample_value("k2_controller_turns_total", {"outcome": "held"}) == 1
@@ -77,4 +77,5 @@ LAGS = (
     "k2_lag_uncommitted_records",
     "k2_lag_unread_age_seconds",
     "k2_lag_uncommitted_age_seconds",
+    "k2_lag_committed_age_seconds",
 )
