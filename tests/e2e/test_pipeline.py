@@ -38,14 +38,7 @@ LEVELS = {
     "dwellDownSeconds": 3,
     "rebalanceGraceSeconds": 0,
 }
-SCALING = {
-    "mode": "Auto",
-    "maxReplicas": 3,
-    "restartSeconds": 1,
-    "settleSeconds": 5,
-    "downWindowSeconds": 20,
-}
-"""A second's dwell and a window of seconds, so that a test can wait for the way back."""
+"""A second's dwell, so that a test can wait for the way back."""
 OPERATOR = "deployment/k2-operator"
 
 
@@ -181,30 +174,22 @@ def test_more_and_fewer_sinks(flow: Feed, since: datetime) -> None:
         assert_everything_is_there_once(flow, since)
 
 
-def test_sinks_come_for_the_load_hang_raise_levels_and_all_goes_back(flow: Feed, since: datetime) -> None:
-    def settled(sinks: int) -> bool:
-        pods, deciding = flow.pods("sink"), flow.condition("DecisionReady").get("status") == "True"
-        ready = len(pods) == sinks and all(container(pod).get("ready") for pod in pods)
-        return bool(ready and deciding and flow.status.get("level") == 0)
+def test_sinks_that_hang_raise_levels_and_all_goes_back(flow: Feed, since: datetime) -> None:
+    def calm() -> bool:
+        return flow.condition("DecisionReady").get("status") == "True" and flow.status.get("level") == 0
 
-    flow.apply(degradation=LEVELS, scaling=SCALING | {"assumedPerSecond": 1_000})
-    flow.site.wait(lambda: settled(1), "one sink at level 0")
-    flow.apply(degradation=LEVELS, scaling=SCALING | {"assumedPerSecond": RATE / 2})
-    flow.site.wait(lambda: flow.status.get("replicas", {}).get("sinkWanted") == 3, "three sinks to be wanted")
-    flow.site.kill(flow.site.items(SYSTEM, "pods", "app.kubernetes.io/component=operator")[0])
-    flow.site.wait(lambda: settled(3), "three sinks at level 0")
-
+    before = sink_uids(flow)
+    flow.apply(degradation=LEVELS)
+    flow.site.wait(lambda: rolled(flow, before) and calm(), "a sink with these settings at level 0")
     sinks = flow.pods("sink")
     for pod in sinks:
         flow.site.signal(pod, signal.SIGSTOP)
     flow.site.wait(lambda: flow.status.get("level", 0) >= 2, "level 2")
     for pod in sinks:
         flow.site.signal(pod, signal.SIGCONT)
-    flow.site.wait(lambda: settled(3), "level 0 again")
-    flow.apply(degradation=LEVELS, scaling=SCALING | {"assumedPerSecond": 1_000})
-    flow.site.wait(lambda: settled(1), "one sink again")
+    flow.site.wait(calm, "level 0 again")
     told = {one["message"].partition(" (")[0] for one in flow.site.items("flow", "events")}
-    assert {"level 1 to 0", "sinks 2 to 1"} <= told, told
+    assert "level 1 to 0" in told, told
     assert_everything_is_there_once(flow, since)  # what level 2 put off as well
     before = sink_uids(flow)
     flow.apply()
