@@ -110,7 +110,10 @@ class Looker:
             if table is None:
                 committed |= {(topic, at): offset for at, (offset, _) in taken.items()}
             else:  # nothing of a topic that was made anew since
-                committed |= {(topic, at): offset for at, offset in table.get((topic, topic_id), {}).items()}
+                holds = {(topic, at): offset for at, offset in table.get((topic, topic_id), {}).items()}
+                committed |= holds
+                # What is in the table was read, though a sink that ended may not have told of its last reads.
+                read |= {at: max(read[at], offset) for at, offset in holds.items() if at in read}
             starts |= {(topic, at): offset for at, offset in self._admin.log_starts(topic, numbers).items()}
             ends |= {(topic, at): offset for at, offset in self._admin.stable_ends(topic, numbers).items()}
         retention_s, retention_bytes = self._retentions(topics)

@@ -68,6 +68,10 @@ def test_the_tables_own_positions_count_where_they_are_given(world: World, looke
     stands = {Partition(0): Offset(4)}
     table = total(looker.look({(world.topic, topic_id): stands}).partitions)
     assert (table.uncommitted, table.unread) == (5, 0)
+    world.read({0: 2, 1: 0, 2: 0}, report())
+    table = total(looker.look({(world.topic, topic_id): stands}).partitions)
+    assert (table.uncommitted, table.unread) == (5, 5)  # a sink that ended had not told of its last reads
+    world.read(dict.fromkeys(range(3), 9), report())
     made_anew = total(looker.look({(world.topic, TopicId("another")): stands}).partitions)
     assert (made_anew.uncommitted, made_anew.uncommitted_age_s, made_anew.unread) == (None, None, 0)
     assert total(looker.look({}).partitions).uncommitted is None
