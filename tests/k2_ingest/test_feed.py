@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from k2_ingest.exchange.config import ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.server import Exchange
 from k2_ingest.feed import Backoff, Feed, FeedConfig
 from k2_ingest.venues.binance import subscription
+from support.tls import self_signed
 
 STREAMS = "/stream?streams=btcusdt@trade"
 ENDLESS = SyntheticSource(("BTCUSDT",), rate=500)
@@ -228,20 +228,15 @@ def test_a_venue_that_never_shakes_hands_is_given_up() -> None:
 
 
 def test_tls_is_verified(tmp_path: Path) -> None:
-    certificate, both = tmp_path / "certificate.pem", tmp_path / "both.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(both)]
-    subprocess.run(
-        ["openssl", "req", "-x509", *key, *subject, "-out", str(certificate)], check=True, capture_output=True
-    )
-    both.write_bytes(both.read_bytes() + certificate.read_bytes())
+    certificate, both = self_signed(tmp_path)
 
     async def test() -> None:
         source = SyntheticSource(("BTCUSDT",), rate=0, count=100)
         async with Exchange(ExchangeConfig(source, certificate=both)) as exchange:
-            stranger = feed(exchange.websocket_url + STREAMS, Collected())
+            breaker = CircuitBreaker("venue", failure_threshold=1)
+            stranger = Feed(FeedConfig(exchange.websocket_url + STREAMS), Collected(), breaker)
             async with running(stranger):
-                await asyncio.sleep(0.2)
+                await until(lambda: breaker.state is BreakerState.OPEN)
                 assert stranger.connections == 0
             got = Collected()
             await feed(exchange.websocket_url + STREAMS, got, certificate).run(always)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from k2_core.errors import SetupError
 from k2_ingest.exchange.config import CaptureSource, ExchangeConfig, Limits, SyntheticSource
 from k2_ingest.exchange.server import Exchange, serve
+from support.tls import self_signed
 
 SOURCE = SyntheticSource(symbols=("BTCUSDT", "ETHUSDT"), rate=0, count=2_000)
 STREAMS = "/stream?streams=btcusdt@trade/ethusdt@trade"
@@ -378,16 +378,10 @@ def test_the_port_is_known_once_started() -> None:
 
 
 def test_it_speaks_tls(tmp_path: Path) -> None:
-    pem = tmp_path / "exchange.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(pem)]
-    subprocess.run(
-        ["openssl", "req", "-x509", *key, *subject, "-out", str(tmp_path / "c")], check=True, capture_output=True
-    )
-    pem.write_bytes(pem.read_bytes() + (tmp_path / "c").read_bytes())
+    _, both = self_signed(tmp_path)
 
     async def test() -> None:
-        async with exchange(ExchangeConfig(SOURCE, certificate=pem)) as running:
+        async with exchange(ExchangeConfig(SOURCE, certificate=both)) as running:
             assert running.websocket_url.startswith("wss://")
             assert running.rest_url.startswith("https://")
             with pytest.raises(httpx.ConnectError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from k2_ingest.exchange.config import CaptureSource, ExchangeConfig, Limits, Syn
 from k2_ingest.exchange.server import Exchange
 from k2_ingest.venues import binance_symbols
 from k2_ingest.venues.binance_symbols import NotToldError, SymbolQuestions
+from support.tls import self_signed
 
 NAMES = tuple(f"A{number}USDT" for number in range(300))
 LISTED = SyntheticSource(NAMES, rate=1)
@@ -126,13 +126,7 @@ def test_all_else_is_no_answer(reply: bytes, found: str, monkeypatch: pytest.Mon
 
 
 def test_the_certificate_is_checked(tmp_path: Path) -> None:
-    certificate, both = tmp_path / "certificate.pem", tmp_path / "both.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(both)]
-    subprocess.run(
-        ["openssl", "req", "-x509", *key, *subject, "-out", str(certificate)], check=True, capture_output=True
-    )
-    both.write_bytes(both.read_bytes() + certificate.read_bytes())
+    certificate, both = self_signed(tmp_path)
 
     async def test() -> None:
         async with Exchange(ExchangeConfig(LISTED, certificate=both)) as exchange:
