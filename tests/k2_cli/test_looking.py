@@ -36,18 +36,18 @@ def test_who_is_away_has_a_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    "symbols",
+    ("symbols", "timeout_s"),
     [
-        pytest.param(("BTCUSDX", "ETHUSDT"), id="the first symbol is unknown"),
-        pytest.param(("BTCUSDX", "ETHUSDX"), id="all are"),
+        pytest.param(("BTCUSDX", "ETHUSDT"), 30.0, id="the first symbol is unknown"),
+        pytest.param(("BTCUSDX", "ETHUSDX"), 0.5, id="all are, and it is silent"),
     ],
 )
 def test_an_exchange_answers_whatever_it_is_asked_for(
-    symbols: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    symbols: tuple[str, ...], timeout_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source.probe, "__defaults__", (1.0, None))
+    monkeypatch.setattr(source.probe, "__defaults__", (timeout_s, None))
     with running_exchange(EXCHANGE) as exchange:
-        choice = look(Asked(), None, ".k2", [listening(exchange.websocket_url, *symbols)]).result(30)
+        choice = look(Asked(), None, ".k2", [listening(exchange.websocket_url, *symbols)]).result(60)
     assert (choice.kind, choice.reason) == (Kind.LIVE, "it answers")
 
 
