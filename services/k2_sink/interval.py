@@ -1,7 +1,8 @@
 """When a batch is due: after the interval or with enough rows, whichever comes first.
 
 The interval is the longest of what the pipeline says, what the controller wants, and what commits themselves take when
-several sinks take turns. Called by the sink's loop. Pure but for its clock.
+several sinks take turns. It is that from one commit to the next: under load, records wait from the moment at which the
+last batch was closed, while that is written. Called by the sink's loop. Pure but for its clock.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ FIRST_INTERVAL_S: Final = 1.0
 """The first commit of a process is early, so that a catalog or warehouse that refuses shows at once."""
 COMMIT_TIMES_PER_INTERVAL: Final = 2
 """Sinks take turns at one table: an interval holds twice as many commits as there are sinks, so that none starves."""
+READING_AT_LEAST: Final = 0.5
+"""Share of an interval in which a batch is read, however long the last one was written: else a store that became slow
+would make batches small, and more of them."""
 
 
 class CommitInterval:
@@ -34,6 +38,7 @@ class CommitInterval:
         self._asked = asked
         self._clock = clock
         self._began_at: float | None = None
+        self._closed_at: float | None = None
         self.seconds = min(FIRST_INTERVAL_S, spec.commit_interval_seconds)
 
     @property
@@ -46,9 +51,21 @@ class CommitInterval:
         self._began_at = None
 
     def note(self, *, empty: bool) -> None:
-        """Take notice of whether there is something to commit: from its first record on, its time runs."""
-        if self._began_at is None and not empty:
-            self._began_at = self._clock()
+        """Take notice of whether there is something to commit: from its first record on, its time runs.
+
+        A record that is there at once may have waited since the last batch was closed, and its time runs since then.
+        """
+        if self._began_at is not None:
+            return
+        if not empty:
+            now = self._clock()
+            waiting_since = now if self._closed_at is None else self._closed_at
+            self._began_at = max(waiting_since, now - (1 - READING_AT_LEAST) * self.seconds)
+        self._closed_at = None
+
+    def close(self) -> None:
+        """Close the batch that is to be committed: what comes from now on waits for the next one."""
+        self._closed_at = self._clock()
 
     def due(self, rows: int) -> bool:
         """Return whether a batch of so many rows is to be committed."""

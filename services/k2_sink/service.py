@@ -166,6 +166,7 @@ class Sink:
         self._source.size.look({at: positions[at] + one for at, one in unread.items()}, self._reader.record_bytes)
         self._parts.metrics.show(self._batch, unread, self.drain.stuck, self._now_ms())
         if self._interval.due(self._batch.held):
+            self._interval.close()
             self._commit(stop)
         elif self._interval.idle:
             self._look_for_recovery()
@@ -296,9 +297,8 @@ class Sink:
         self._interval.took(commit_s)
 
     def _claim(self, batch: Batch, batch_id: str) -> Claim:
-        spans = batch.spans()
-        ids = {name: self._topic_ids[name] for name, _ in spans}
-        return Claim(self._cluster_id, ids, spans, batch_id, self._epoch)
+        spans, ids = batch.spans(), self._topic_ids
+        return Claim(self._cluster_id, {name: ids[name] for name, _ in spans}, spans, batch_id, self._epoch)
 
     def _committed(self, verdict: Committed, commit_s: float) -> None:
         self._landed("committed", batch := self._batch, verdict, commit_s=round(commit_s, 4))

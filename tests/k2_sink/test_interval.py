@@ -43,6 +43,36 @@ def test_the_first_is_early_and_the_next_waits_its_interval() -> None:
     assert sink.interval.due(1)
 
 
+@pytest.mark.parametrize(
+    ("written_s", "waits_s"), [(3, 7), (5, 5), (60, 5)], ids=["what-is-left", "half-of-it", "never-less"]
+)
+def test_what_waited_while_a_batch_was_written_waits_no_whole_interval_more(written_s: float, waits_s: float) -> None:
+    sink = Sink()
+    sink.interval.took(0.1)
+    sink.interval.close()
+    sink.now_s += written_s
+    sink.interval.begin()
+    sink.interval.note(empty=False)
+    sink.now_s += waits_s - 0.1
+    assert not sink.interval.due(1)
+    sink.now_s += 0.1
+    assert sink.interval.due(1)
+
+
+def test_what_comes_after_a_pause_waits_an_interval() -> None:
+    sink = Sink()
+    sink.interval.took(0.1)
+    sink.interval.close()
+    sink.interval.begin()
+    sink.interval.note(empty=True)
+    sink.now_s += 9
+    sink.interval.note(empty=False)
+    sink.now_s += 9.9
+    assert not sink.interval.due(1)
+    sink.now_s += 0.1
+    assert sink.interval.due(1)
+
+
 def test_enough_rows_do_not_wait() -> None:
     sink = Sink()
     sink.interval.note(empty=False)
