@@ -31,6 +31,7 @@ TESTED_ELSEWHERE: Final[Mapping[str, str]] = {
     "k2_ingest/trade.py": "a named tuple without logic: test_encode.py and venues/test_binance.py make and read it",
     "k2_ingest/exchange/hub.py": "seen over real sockets only, in exchange/test_server.py",
     "k2_ingest/exchange/session.py": "seen over real sockets only, in exchange/test_server.py",
+    "k2_core/policy/scaling_state.py": "a record without logic: policy/test_scaling.py and test_memory.py hold it",
     "k2_query/engine.py": "a protocol without logic: test_engine_contract.py holds both engines to it",
     "k2_query/hybrid.py": "table and log together, over HTTP in test_app.py and with outages in test_runtime.py",
     "k2_query/log_batches.py": "decodes real messages only, in test_tail.py and test_log_reader.py",

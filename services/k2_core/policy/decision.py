@@ -13,7 +13,8 @@ from typing import Final
 from k2_core.policy.degradation import LevelState, LevelStep, step_level
 from k2_core.policy.observation import Observation, outage_budget
 from k2_core.policy.reasons import Reason
-from k2_core.policy.scaling import ScalingState, ScalingStep, Situation, scale_up_settling, step_scaling
+from k2_core.policy.scaling import ScalingStep, Situation, scale_up_settling, step_scaling
+from k2_core.policy.scaling_state import ScalingState
 from k2_core.policy.signals import Signals, SignalState, read_signals
 from k2_core.policy.thresholds import Mode, PolicyConfig
 from k2_core.types import Level

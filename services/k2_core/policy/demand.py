@@ -1,10 +1,11 @@
 """How many sinks a load needs: the formula, its terms, its bounds, and the commit interval that goes with them.
 
     demand  = offered / target utilisation + (unread + deferred) / catch-up time [+ offered * restart / catch-up time]
-    wanted  = ceil(demand / throughput of one sink)
+    wanted  = ceil(demand / throughput of one sink), and so many that the fullest is within the maximum utilisation
 
-after Flink's autoscaler. The last term counts before scaling down only: what a change itself costs. There is no
-tolerance below the ceiling, as in a horizontal pod autoscaler, that would stick one sink below what is needed.
+after Flink's autoscaler. The last term counts before scaling down only: what a change itself costs. Partitions are not
+divisible: of 8, each of 7 sinks has one, but for one that has two and as much to do as any of 4. There is no tolerance
+below the ceiling, as in a horizontal pod autoscaler, that would stick one sink below what is needed.
 Used by `k2_core.policy.scaling`. Pure; it remembers nothing.
 """
 
@@ -36,7 +37,7 @@ class ScalingTerms:
         load_per_s: offered / target utilisation.
         backlog_per_s: backlog / catch-up time.
         restart_per_s: What a change costs, counted before scaling down.
-        utilization: Share of the ready sinks' throughput that the offered load takes.
+        utilization: Share of its throughput that the offered load takes of the ready sink with the most partitions.
         wanted: Sinks to cope with it, unbounded.
         wanted_down: Sinks that would do even after the pause of a change, unbounded.
         cap: The most that there may be now.
@@ -67,6 +68,7 @@ class Load:
         throughput_per_s: Of one sink, records/s, above 0.
         ready_replicas: Sinks that work now.
         outage_budget_s: See `observation.outage_budget_s`.
+        active_partitions: Among which the load is divided, taken as equal.
     """
 
     offered_per_s: float
@@ -74,6 +76,12 @@ class Load:
     throughput_per_s: float
     ready_replicas: int
     outage_budget_s: float | None
+    active_partitions: int
+
+    def utilization(self, sinks: int) -> float:
+        """Return the share of its throughput that the offered load takes of the fullest of so many sinks."""
+        partitions = max(1, self.active_partitions)
+        return self.offered_per_s * math.ceil(partitions / sinks) / partitions / self.throughput_per_s
 
 
 def reckon(config: ScalingConfig, load: Load, cap: tuple[int, Reason]) -> ScalingTerms:
@@ -93,12 +101,20 @@ def reckon(config: ScalingConfig, load: Load, cap: tuple[int, Reason]) -> Scalin
         load_per_s=offered_per_s,
         backlog_per_s=backlog_per_s,
         restart_per_s=restart_per_s,
-        utilization=load.offered_per_s / (load.throughput_per_s * max(1, load.ready_replicas)),
-        wanted=_ceil((offered_per_s + backlog_per_s) / load.throughput_per_s),
-        wanted_down=_ceil((offered_per_s + backlog_per_s + restart_per_s) / load.throughput_per_s),
+        utilization=load.utilization(max(1, load.ready_replicas)),
+        wanted=_even(config, load, _ceil((offered_per_s + backlog_per_s) / load.throughput_per_s)),
+        wanted_down=_even(config, load, _ceil((offered_per_s + backlog_per_s + restart_per_s) / load.throughput_per_s)),
         cap=cap[0],
         capped_by=cap[1],
     )
+
+
+def _even(config: ScalingConfig, load: Load, sinks: int) -> int:
+    """Return so many sinks, or the next number of them of which the fullest is not too full, if there is one."""
+    for more in range(sinks, load.active_partitions + 1) if sinks else ():
+        if load.utilization(more) <= config.max_utilization:
+            return more
+    return sinks
 
 
 def _ceil(sinks: float) -> int:

@@ -14,11 +14,13 @@ from typing import Any, Final, TypeVar
 from k2_core.errors import StateError
 from k2_core.policy.decision import PolicyState
 from k2_core.policy.degradation import LevelState
-from k2_core.policy.scaling import Change, ScalingState
+from k2_core.policy.scaling_state import Change, ScalingState
 from k2_core.policy.signals import SignalState
 from k2_core.types import Level
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+_ADDED: Final[Mapping[str, Any]] = {"at_least_per_s": None, "onset_per_s": None}
+"""What `scaling` has since format 2, as it is for a state of format 1."""
 
 _State = TypeVar("_State", SignalState, LevelState, ScalingState, Change)
 _NEVER: Final = -math.inf
@@ -36,14 +38,16 @@ def to_dict(state: PolicyState) -> dict[str, Any]:
 
 
 def from_dict(stored: Mapping[str, Any]) -> PolicyState:
-    """Read what `to_dict` wrote.
+    """Read what `to_dict` wrote, in this format or the one before.
 
     Raises:
         StateError: It has another format, lacks a part, or holds something else in its place.
     """
     found = stored.get("format")
-    if found != FORMAT:
-        raise StateError(f"policy state: found format {found!r}, expected {FORMAT}; remove it to start afresh")
+    if found not in (1, FORMAT):
+        raise StateError(f"policy state: found format {found!r}, expected {FORMAT} or 1; remove it to start afresh")
+    if found == 1 and isinstance(stored.get("scaling"), Mapping):
+        stored = {**stored, "scaling": {**_ADDED, **stored["scaling"]}}
     level = _values(stored, "level", LevelState)
     scaling = _values(stored, "scaling", ScalingState)
     try:

@@ -4,7 +4,8 @@ One step of `k2_core.policy.decision`, after the level's. The formula is in `k2_
 acted on:
 
 - Not during a rebalance or roll-out, nor until a change has had its commit intervals, nor at zero throughput.
-- Up if a threshold is crossed or the utilisation is above its maximum, to what the formula wants, within the cap.
+- Up if a threshold is crossed, the utilisation is above its maximum, or something is owed at a level that brings it in,
+  to what the formula wants, within the cap.
 - Down to the largest recommendation of the window, and only at level 0.
 - A step up that brought nothing while a backlog stood is taken back, and not tried again for a while.
 
@@ -17,13 +18,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+from k2_core.policy.classes import OWES_NOTHING_NEW
 from k2_core.policy.demand import Load, ScalingTerms, commit_interval_s, reckon, replica_cap
 from k2_core.policy.observation import Observation, missing, outage_budget_s
 from k2_core.policy.reasons import Reason
+from k2_core.policy.scaling_state import Change, ScalingState
 from k2_core.policy.signals import Signals
 from k2_core.policy.thresholds import Mode, ScalingConfig
-from k2_core.policy.throughput import Throughputs, learn, throughput_per_s
-from k2_core.policy.window import Window, maximum, noted, width_s
+from k2_core.policy.throughput import at_least_per_s, learn, seen_per_s, throughput_per_s
+from k2_core.policy.window import maximum, noted, width_s
 from k2_core.types import Level
 
 NEEDS: Final = (
@@ -44,64 +47,6 @@ GAIN_AT_LEAST: Final = 0.1
 """Of the throughput that the added sinks should bring: less, and they did not help."""
 MOST_BLOCKS: Final = 3
 """The block of a step that did not help doubles so often: half an hour becomes four."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The last change of the number of sinks, until it is judged.
-
-    Args:
-        before: Sinks before.
-        after: Sinks after.
-        at_s: When, in the policy's time.
-        read_per_s: What was read just before the new sinks began, or None if that was not known.
-        level: The level at that time.
-    """
-
-    before: int
-    after: int
-    at_s: float
-    read_per_s: float | None
-    level: Level
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingState:
-    """What is remembered about replicas. Times are the policy's own (`signals`).
-
-    Args:
-        target: Sinks that were last asked for.
-        change: What is not judged yet.
-        unsteady_at_s: When a roll-out or rebalance was last seen.
-        throughputs: What one sink does, by level; see `throughput`.
-        window: Recommendations to scale down; see `window`.
-        window_from_s: Since when they have been made without a change.
-        blocked_above: More sinks than this did not help.
-        blocked_until_s: Until when that is believed.
-        blocks: How often in a row.
-        lowered_from: Sinks before the last step down.
-        lowered_at_s: When that was.
-        floor: Not fewer than this: a step below had to be taken back.
-        floor_until_s: Until when that is believed.
-        floors: How often in a row.
-        commit_interval_s: As it is now.
-    """
-
-    target: int | None = None
-    change: Change | None = None
-    unsteady_at_s: float = -math.inf
-    throughputs: Throughputs = (None,) * len(Level)
-    window: Window = ()
-    window_from_s: float | None = None
-    blocked_above: int | None = None
-    blocked_until_s: float = 0.0
-    blocks: int = 0
-    lowered_from: int | None = None
-    lowered_at_s: float = 0.0
-    floor: int | None = None
-    floor_until_s: float = 0.0
-    floors: int = 0
-    commit_interval_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +104,7 @@ def step_scaling(
     if absent or target is None:
         stalled = () if observation.stalled_s is None else (Reason.SINKS_STALLED,)
         return state, ScalingStep(target, Reason.METRICS_MISSING, (Reason.METRICS_MISSING, *stalled), missing=absent)
-    look = _Look(config, situation, observation)
+    look = _Look(config, situation, observation, was_pressed=state.onset_per_s is not None)
     state = _noticed(look, state)
     bounded = min(max(target, config.min_replicas), config.max_replicas)
     if bounded != target:
@@ -181,15 +126,18 @@ def step_scaling(
 class _Look:
     """One look with what all rules ask of it; every figure of NEEDS is known."""
 
-    __slots__ = ("config", "observation", "read_per_s", "ready", "signals", "situation", "time_s")
+    __slots__ = ("config", "observation", "read_per_s", "ready", "signals", "situation", "time_s", "was_pressed")
 
-    def __init__(self, config: ScalingConfig, situation: Situation, observation: Observation) -> None:
+    def __init__(
+        self, config: ScalingConfig, situation: Situation, observation: Observation, *, was_pressed: bool
+    ) -> None:
         self.config = config
         self.situation = situation
         self.signals = situation.signals
         self.time_s = situation.signals.time_s
         self.observation = observation
         self.ready = observation.ready_replicas or 0
+        self.was_pressed = was_pressed
         self.read_per_s = (observation.accepted_per_s or 0.0) + (observation.shed_per_s or 0.0)
 
     def steady(self, target: int | None) -> bool:
@@ -197,7 +145,10 @@ class _Look:
         return not unsteady and self.ready == target == self.observation.replicas
 
     def terms(self, state: ScalingState) -> ScalingTerms | None:
-        per_s = throughput_per_s(self.config, state.throughputs, self.situation.level_before)
+        # Sinks that shed may do less of all of the work than they do now: while they are behind, rather too many come.
+        at_least = state.onset_per_s or state.at_least_per_s
+        level, at_most = self.situation.level_before, self.at_most_per_s()
+        per_s = throughput_per_s(self.config, state.throughputs, level, at_least, at_most)
         if per_s is None:
             return None
         offered = self.observation.offered_per_s or 0.0
@@ -209,9 +160,28 @@ class _Look:
             throughput_per_s=per_s,
             ready_replicas=self.ready,
             outage_budget_s=outage_budget_s(self.observation),
+            active_partitions=self.observation.active_partitions or 0,
         )
         commit_s = self.observation.commit_duration_s or 0.0
         return reckon(self.config, load, replica_cap(self.config, self.observation.active_partitions or 0, commit_s))
+
+    @property
+    def busy(self) -> bool:
+        """Whether the sinks had enough to do since the look before, to which the rates of this one belong."""
+        return self.situation.pressed and self.was_pressed
+
+    @property
+    def owing(self) -> bool:
+        """Whether there is something to catch up with, and the level lets sinks do that."""
+        drains = self.situation.level <= OWES_NOTHING_NEW
+        return self.situation.pressed or (drains and bool(self.observation.deferred_records))
+
+    def at_most_per_s(self) -> float | None:
+        """Return what a busy sink reads while it sheds; see `throughput`."""
+        if not (self.busy and self.observation.shed_per_s and self.ready):
+            return None
+        # A look in which it wrote and read nothing says nothing of what it can do.
+        return max(self.read_per_s, self.signals.read_per_s or 0.0) / self.ready
 
     def held(self, state: ScalingState) -> tuple[Reason, ...]:
         """Return what forbids any change now."""
@@ -242,9 +212,18 @@ def _adopted(config: ScalingConfig, state: ScalingState, observation: Observatio
 
 def _noticed(look: _Look, state: ScalingState) -> ScalingState:
     """Learn from a steady look; remember when it was not, and what was read before new sinks began."""
+    per_s, pressed = seen_per_s(look.observation), look.situation.pressed
+    onset = None if not pressed else state.onset_per_s if look.was_pressed else per_s or 0.0
+    if onset != state.onset_per_s:
+        state = replace(state, onset_per_s=onset)
     if look.steady(state.target):
-        throughputs = learn(state.throughputs, look.situation.level_before, look.observation, look.situation)
-        return state if throughputs is state.throughputs else replace(state, throughputs=throughputs)
+        # Sinks that shed could take in more.
+        saturated_s = look.signals.calm_s if look.busy and not look.observation.shed_per_s else None
+        throughputs = learn(look.config, state.throughputs, look.situation.level_before, per_s, saturated_s)
+        at_least = at_least_per_s(state.at_least_per_s, per_s, pressed=pressed)
+        if throughputs is state.throughputs and at_least == state.at_least_per_s:
+            return state
+        return replace(state, throughputs=throughputs, at_least_per_s=at_least)
     change = state.change
     if change is not None and look.ready <= change.before and not look.observation.rebalancing:
         change = replace(change, read_per_s=look.signals.read_per_s, level=look.situation.level)
@@ -301,7 +280,7 @@ def _gain(look: _Look, change: Change) -> float | None:
 def _recommended(look: _Look, state: ScalingState, terms: ScalingTerms) -> ScalingStep:
     target = state.target or 1
     cap = max(terms.cap, look.config.min_replicas)
-    if terms.wanted > target <= cap and (look.situation.pressed or terms.utilization > look.config.max_utilization):
+    if terms.wanted > target <= cap and (look.owing or terms.utilization > look.config.max_utilization):
         return _up(look, state, terms, min(terms.wanted, cap))
     lowest = max(look.config.min_replicas, math.ceil(target * look.config.max_down_factor))
     if state.floor is not None and look.time_s < state.floor_until_s:

@@ -17,6 +17,7 @@ from k2_core.controller.look import Look, Looker
 from k2_core.controller.loop import Controller
 from k2_core.controller.sight import Executor
 from k2_core.errors import KafkaUnavailableError
+from k2_core.policy.memory import FORMAT
 from k2_core.policy.reasons import Reason
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig
 from k2_core.sink_report import SinkReport
@@ -110,7 +111,7 @@ def test_a_memory_that_cannot_be_read_begins_anew(
     assert controllers().tick(ONE_SINK).decision.level.applied is Level.NORMAL
     remembered = said(world).memory
     assert remembered is not None
-    assert remembered["policy"]["format"] == 1
+    assert remembered["policy"]["format"] == FORMAT
     assert remembered["decision"]["level"]["applied"] == 0
 
 

@@ -42,7 +42,7 @@ def test_off_forgets_the_level_and_scaling_still_sees_the_threshold() -> None:
     decision = driver.look(oldest_unread_age_s=130, offered_per_s=400.0)
     assert (decision.level.applied, decision.level.why) == (Level.NORMAL, Reason.MODE_OFF)
     assert driver.state.level == LevelState()
-    assert decision.replicas.applied == 3
+    assert decision.replicas.applied == 6
 
 
 def test_it_carries_what_it_was_made_from() -> None:

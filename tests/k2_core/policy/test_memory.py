@@ -23,13 +23,24 @@ def busy() -> PolicyState:
     driver.looks(10, unread_records=50_000, offered_per_s=400.0, rebalancing=True)
     driver.looks(60, unread_records=50_000, offered_per_s=400.0)
     assert driver.state.scaling.change is not None
-    assert driver.state.scaling.throughputs[0] is not None
+    assert any(driver.state.scaling.throughputs)
+    assert driver.state.scaling.at_least_per_s
     return driver.state
 
 
 def test_it_comes_back_equal_through_json(busy: PolicyState) -> None:
     for state in (busy, PolicyState()):
         assert from_dict(json.loads(json.dumps(to_dict(state), allow_nan=False))) == state
+
+
+def test_the_format_before_is_read(busy: PolicyState) -> None:
+    stored = to_dict(busy)
+    stored["format"] = 1
+    for name in ("at_least_per_s", "onset_per_s"):
+        del stored["scaling"][name]
+    scaling = from_dict(stored).scaling
+    assert (scaling.at_least_per_s, scaling.onset_per_s) == (None, None)
+    assert scaling.throughputs == busy.scaling.throughputs
 
 
 def test_levels_come_back_as_levels(busy: PolicyState) -> None:
@@ -44,8 +55,9 @@ def test_levels_come_back_as_levels(busy: PolicyState) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda stored: stored.update(format=2), "found format 2, expected 1"),
-        (lambda stored: stored.pop("format"), "found format None, expected 1"),
+        (lambda stored: stored.update(format=3), "found format 3, expected 2 or 1"),
+        (lambda stored: stored.pop("format"), "found format None, expected 2 or 1"),
+        (lambda stored: stored.update(format=1, scaling=None), "scaling: found None"),
         (lambda stored: stored.pop("level"), "level: found None"),
         (lambda stored: stored["signals"].pop("time_s"), "signals: found"),
         (lambda stored: stored["scaling"].update(more=1), "scaling: found"),
@@ -60,6 +72,7 @@ def test_levels_come_back_as_levels(busy: PolicyState) -> None:
     ids=[
         "newer",
         "no format",
+        "older",
         "no level",
         "no time",
         "more",

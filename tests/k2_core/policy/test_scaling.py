@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from k2_core.policy.decision import PolicyState
 from k2_core.policy.reasons import Reason
-from k2_core.policy.scaling import NEEDS, ScalingState
+from k2_core.policy.scaling import NEEDS
+from k2_core.policy.scaling_state import ScalingState
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig, ScalingConfig
 from k2_core.types import Level
 from support.policy import Driver
@@ -79,10 +80,68 @@ class TestUp:
         bursting.looks(300)
         assert bursting.look(**BACKLOG).replicas.applied == 6
 
+    def test_what_is_owed_is_caught_up_with_at_a_level_that_brings_it_in(self) -> None:
+        owed = {"offered_per_s": 140.0, "accepted_per_s": 140.0, "deferred_records": 60_000}
+        assert driver().look(**owed, service_level=Level.GRACEFUL).replicas.applied == 2
+        assert driver().look(**owed, service_level=Level.SOFT).replicas.applied == 4  # (140 / 0.7 + 60,000 / 300) / 100
+
+    def test_an_uneven_number_of_sinks_is_no_help(self) -> None:
+        """5 of 8 partitions' sinks are as full as 4: one has two partitions, 88 % of what it can do."""
+        assert driver(4).look(offered_per_s=350.0, accepted_per_s=350.0, active_partitions=8).replicas.applied == 8
+
     def test_starts_together_with_the_first_level(self) -> None:
         both = Driver(replace(CONFIG, degradation=DegradationConfig(Mode.AUTO, position_interval_s=0, in_hand_s=0)))
         decision = both.look(**BACKLOG)
         assert (decision.level.applied, decision.replicas.applied) == (Level.SOFT, 6)
+
+
+class TestLearning:
+    """From what sinks did in a burst, without an assumed figure and with levels that act, as in most pipelines."""
+
+    CALM: ClassVar[dict[str, Any]] = {"offered_per_s": 60.0, "accepted_per_s": 60.0}
+    FIRST: ClassVar[dict[str, Any]] = {"unread_records": 5_000, "offered_per_s": 400.0, "accepted_per_s": 85.0}
+    """The look in which the burst begins: 85/s are mostly the calm before."""
+
+    @pytest.fixture
+    def bursting(self) -> Driver:
+        degradation = DegradationConfig(Mode.AUTO, position_interval_s=0, in_hand_s=0, dwell_down_s=10)
+        found = Driver(PolicyConfig(degradation, replace(SCALING, assumed_per_s=None)), replicas=1)
+        found.looks(60, **self.CALM)
+        found.look(**self.FIRST)
+        return found
+
+    def test_the_first_look_of_a_burst_brings_sinks(self, bursting: Driver) -> None:
+        assert bursting.targets() == [1, 4]
+
+    def test_it_is_not_what_a_sink_can_do(self, bursting: Driver) -> None:
+        """At level 1 each does 200/s, so that 2 do for the 200/s that stay; with 85/s it were 4."""
+        bursting.looks(60, unread_records=5_000, offered_per_s=400.0, accepted_per_s=800.0)
+        decision = bursting.looks(3_600, offered_per_s=200.0, accepted_per_s=200.0)
+        assert decision.replicas.step.terms is not None
+        assert decision.replicas.step.terms.throughput_per_s == 200
+        assert (decision.level.applied, decision.replicas.applied) == (Level.NORMAL, 2)
+
+    def test_what_was_taken_in_while_some_was_shed_is_a_lower_bound(self, bursting: Driver) -> None:
+        shedding = {"unread_records": 50_000, "offered_per_s": 800.0, "accepted_per_s": 600.0, "shed_per_s": 400.0}
+        decision = bursting.looks(25, **shedding, service_level=Level.GRACEFUL)
+        assert decision.replicas.step.terms is not None
+        assert decision.replicas.step.terms.throughput_per_s == 85  # rather too many sinks while they are behind
+        decision = bursting.looks(3_600, offered_per_s=190.0, accepted_per_s=190.0)
+        assert decision.replicas.step.terms is not None
+        assert decision.replicas.step.terms.throughput_per_s == 150
+        assert decision.replicas.applied == 2
+
+    def test_a_sink_that_was_dead_at_first_is_not_known(self) -> None:
+        dead = driver(1, assumed_per_s=None)
+        dead.looks(60, **self.CALM)
+        decision = dead.look(**{**self.FIRST, "accepted_per_s": 0.0})
+        assert Reason.THROUGHPUT_UNKNOWN in decision.replicas.step.held_by
+
+    def test_an_assumption_that_is_too_high_keeps_no_sink_away_that_sheds_all_the_time(self) -> None:
+        wrong = driver(1, assumed_per_s=100_000)
+        shedding = {"unread_records": 50_000, "offered_per_s": 800.0, "accepted_per_s": 100.0, "shed_per_s": 100.0}
+        wrong.looks(25, **shedding, service_level=Level.GRACEFUL)
+        assert wrong.targets() == [1, 4]
 
 
 class TestHold:
@@ -127,9 +186,8 @@ class TestHold:
         settling = driver()
         settling.look(**BACKLOG)
         assert settling.looks(25, **{**BACKLOG, "offered_per_s": 1_000.0}).replicas.applied == 6
-        assert (
-            settling.looks(10, **{**BACKLOG, "accepted_per_s": 600.0, "offered_per_s": 1_000.0}).replicas.applied == 15
-        )
+        decision = settling.looks(10, **{**BACKLOG, "accepted_per_s": 600.0, "offered_per_s": 1_000.0})
+        assert decision.replicas.applied == 16  # 15 would do, but one of them would have two of 16 partitions
 
     def test_zero_throughput_neither_grows_nor_shrinks(self) -> None:
         stalled = driver(8)
