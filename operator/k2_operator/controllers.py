@@ -184,6 +184,8 @@ class Controllers:
 
     def _note(self, key: Key, subject: _Subject, tick: Tick | None, problem: str | None) -> None:
         now_s, last, controller = self._clock(), subject.decided, subject.controller
+        if problem is None and controller is not None:
+            problem = controller.refused
         new = (
             replace(last, seen=False)
             if tick is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from k2_core.controller.figures import LOAD, WORDS, load, words
 from k2_core.metrics import LATENCY_BUCKETS_S
 from k2_operator.decided import Decided
 from k2_operator.names import TRINO_COORDINATOR, TRINO_WORKER
@@ -73,8 +74,13 @@ class OperatorMetrics:
         )
         self._decided = {
             name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
-            for name, text in _DECIDED.items()
+            for name, text in {**_DECIDED, **LOAD}.items()
         }
+        self._words = {
+            name: Gauge(f"k2_operator_pipeline_{name}", text, (*_PIPELINE, "of", "word"), registry=registry)
+            for name, text in WORDS.items()
+        }
+        self._said: dict[Key, Mapping[str, Set[tuple[str, str]]]] = {}
         self._trino = {
             name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
             for name, text in _TRINO.items()
@@ -123,9 +129,22 @@ class OperatorMetrics:
                 "deferred_age_seconds": decision.observation.oldest_deferred_age_s,
                 "outage_budget_seconds": decision.outage_budget_s,
                 "retention_seconds": decision.retention_s,
+                **load(decision),
             }
+        self._show_words(key, {} if decision is None else words(decision))
         for name, gauge in self._decided.items():
             self.show(gauge, key, figures.get(name))
+
+    def _show_words(self, key: Key, said: Mapping[str, Set[tuple[str, str]]]) -> None:
+        before = self._said.pop(key, {})
+        for name, gauge in self._words.items():
+            found = said.get(name, set())
+            for labels in before.get(name, set()) - found:
+                gauge.remove(*key, *labels)
+            for labels in found:
+                gauge.labels(*key, *labels).set(1)
+        if said:
+            self._said[key] = said
 
     def show_trino(self, key: Key, workloads: Sequence[Workload]) -> None:
         """Show the nodes of a Trino that the operator runs; nothing where there is none."""

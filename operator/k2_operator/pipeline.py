@@ -132,7 +132,7 @@ class Effective:
     @property
     def decides(self) -> bool:
         """Whether a controller decides anything for it."""
-        return self.pipeline.spec.scaling.mode != "Off" or self.pipeline.spec.degradation.mode != "Off"
+        return self.pipeline.spec.decides
 
     @property
     def scales(self) -> bool:

@@ -32,6 +32,7 @@ LOOK_EVERY_S: Final = 1.0
 """As often as sinks tell their positions."""
 START_TIMEOUT_S: Final = 60.0
 RETRY_S: Final = 0.5
+STARTING: Final = "found the controller starting, expected an answer of Kafka"
 
 _log = logging.getLogger("k2_controller")
 
@@ -53,8 +54,11 @@ def _serve(settings: ServiceSettings) -> int:
         signal.signal(number, lambda *_: stop.set())
     registry = new_registry("k2-controller")
     metrics = ControllerMetrics(registry)
-    with HealthServer(settings.listen_host, settings.metrics_port, registry, {}, live={"loop": heart.check}):
+    started: list[Controller] = []
+    checks = {"control": lambda: started[0].trouble if started else STARTING}
+    with HealthServer(settings.listen_host, settings.metrics_port, registry, checks, live={"loop": heart.check}):
         controller = _start(settings, pipeline, stop)
+        started.append(controller)
         _log.info("deciding")
         try:
             _run(controller, pipeline, metrics, stop, heart)

@@ -38,13 +38,14 @@ def lag(
 ) -> None:
     """Show unread and uncommitted records and the age of the oldest, by topic and in all.
 
-    Unread is what no sink has read, uncommitted what is not in the table; the age is that of the oldest such record, 0
-    where there is none. What is not known is -, or null with --json, and never 0. Exit 4 when Kafka does not answer.
+    Unread is what no sink has read, uncommitted what the table has not passed; the age is that of the oldest such
+    record, 0 where there is none. What levels put off is said beside it. What is not known is -, or null with --json,
+    and never 0. Exit 4 when Kafka does not answer.
     """
-    topics, found = measure(directory, pipeline_file)
+    topics, found, owed = measure(directory, pipeline_file)
     whole = in_all(topics, found)
     if json_output:
-        output.print_json(document(found, topics, whole))
+        output.print_json(document(found, topics, whole) | {"owed": owed})
         return
     if partitions or every:
         _print_partitions([at for at in found if every or at.end > at.start])
@@ -53,6 +54,8 @@ def lag(
         output.print_table(("topic", *_HEADINGS), rows)
     with_records = sum(at.end > at.start for at in found)
     output.console().print(f"{len(found)} partitions, {with_records} with records: {in_words(whole)}")
+    if owed:
+        output.console().print(f"beside that, levels have put off {owed:,} records: `k2 audit` names them")
 
 
 def in_all(topics: Mapping[TopicName, Lag], found: Sequence[PartitionLag]) -> Lag:
@@ -103,10 +106,10 @@ def _figures(one: Lag | PartitionLag) -> tuple[object, ...]:
 
 def measure(
     directory: Path, pipeline_file: Path | None = None
-) -> tuple[Mapping[TopicName, Lag], Sequence[PartitionLag]]:
+) -> tuple[Mapping[TopicName, Lag], Sequence[PartitionLag], int]:
     """Return the lag of each topic and each partition of a folder's pipeline, or of the one that variables tell of.
 
-    Of a topic that does not exist nothing is known.
+    Of a topic that does not exist nothing is known. The last is how many records levels have put off.
 
     Raises:
         SetupError: No pipeline has ever run on the folder.
@@ -119,6 +122,7 @@ def measure(
     from k2_cli.lake import Lake  # noqa: PLC0415
     from k2_core.controller.lag import UNKNOWN, by_topic  # noqa: PLC0415
     from k2_core.controller.look import Looker  # noqa: PLC0415
+    from k2_core.state import owed_records  # noqa: PLC0415
     from k2_core.tables import open_catalog  # noqa: PLC0415
 
     # The table first: a commit in between then makes a lag look longer, never shorter than it was.
@@ -133,4 +137,5 @@ def measure(
         found = looker.look(stands).partitions
     finally:
         looker.close()
-    return dict.fromkeys(pipeline.trades_topics(), UNKNOWN) | by_topic(found), found
+    owed = 0 if state is None else owed_records(state.open_ledger)
+    return dict.fromkeys(pipeline.trades_topics(), UNKNOWN) | by_topic(found), found, owed

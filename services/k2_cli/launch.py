@@ -187,8 +187,7 @@ class LocalStack:
 
     def start_controller(self) -> None:
         """Start what decides the level and the number of sinks, unless the pipeline wants neither."""
-        modes = {self.pipeline.spec.scaling.mode, self.pipeline.spec.degradation.mode}
-        if modes != {"Off"}:
+        if self.pipeline.spec.decides:
             self._start(Service(CONTROLLER, "k2_cli.controller", STAGE_INGEST, READER_STOP_S, {}))
 
     def start_query(self) -> None:

@@ -69,8 +69,15 @@ class Scraper:
 
     def healthy(self, base_url: str) -> str | None:
         """Return None if a service says that it is well, else what it says."""
+        return self._says(base_url, "/health")
+
+    def ready(self, base_url: str) -> str | None:
+        """Return None if a service says that it can do its work now, else what it says."""
+        return self._says(base_url, "/readyz")
+
+    def _says(self, base_url: str, path: str) -> str | None:
         try:
-            answer = self._client.get(f"{base_url}/health")
+            answer = self._client.get(base_url + path)
         except httpx.HTTPError as error:
             return f"no answer ({type(error).__name__})"
         return None if answer.is_success else answer.text.strip()[:300]

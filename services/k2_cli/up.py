@@ -280,7 +280,7 @@ class Session:
         """Wait a little, until ingests and sinks are at work."""
         scraper, deadline = Scraper(), time.monotonic() + HEAD_START_S
         urls = list(self.stack.metrics_urls.values())
-        while time.monotonic() < deadline and any(scraper.healthy(url) is not None for url in urls):
+        while time.monotonic() < deadline and any(scraper.ready(url) is not None for url in urls):
             self.check()
             time.sleep(TICK_S)
         scraper.close()

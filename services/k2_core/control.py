@@ -18,7 +18,8 @@ from k2_core.types import Level, TopicName
 
 FORMAT: Final = 1
 CONTROL_TOPIC: Final = TopicName("k2.control")
-_COMMAND: Final = "command"
+COMMAND: Final = "command"
+"""The kind of a record that holds one."""
 _MEMORY: Final = "memory"
 _OVERRIDE: Final = "override"
 
@@ -147,7 +148,7 @@ class ControlView:
         Raises:
             StateError: It is of this pipeline and holds something else than expected: everything stays as it was.
         """
-        kind = self._kind(key)
+        kind = self.kind(key)
         if kind is None or value is None:
             return
         match kind:
@@ -173,11 +174,12 @@ class ControlView:
             return override.level
         return Level.NORMAL if self.command is None else self.command.level
 
-    def _kind(self, key: bytes | None) -> str | None:
+    def kind(self, key: bytes | None) -> str | None:
+        """Return what a record with this key is of this pipeline; None if it is another's, or nothing known."""
         if key is None or named(key) != self.pipeline:
             return None
         kind = key.decode(errors="replace").partition("/")[2].partition("/")[0]
-        return kind if kind in {_COMMAND, _MEMORY, _OVERRIDE} else None
+        return kind if kind in {COMMAND, _MEMORY, _OVERRIDE} else None
 
 
 def named(key: bytes) -> str:
@@ -187,7 +189,7 @@ def named(key: bytes) -> str:
 
 def command_key(pipeline: str) -> bytes:
     """Return the key of a pipeline's command: a newer one replaces it."""
-    return f"{pipeline}/{_COMMAND}".encode()
+    return f"{pipeline}/{COMMAND}".encode()
 
 
 def memory_key(pipeline: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2_core.config import ServiceSettings
-from k2_core.control import CONTROL_TOPIC, ControlView, named
+from k2_core.control import COMMAND, CONTROL_TOPIC, ControlView, named
 from k2_core.errors import KafkaUnavailableError, StateError
 from k2_core.kafka import client_config
 from k2_core.types import TopicName
@@ -23,6 +23,8 @@ METADATA_TIMEOUT_S: Final = 2.0
 POLL_S: Final = 0.2
 """How soon a follower notices that it is to stop; records wake it at once."""
 RETRY_S: Final = 1.0
+CHECK_AFTER_S: Final = 3.0
+"""Of silence until Kafka is asked whether the topic is still there: the client says nothing of one that was deleted."""
 AT_ONCE: Final = 1_000
 
 _log = logging.getLogger(__name__)
@@ -43,8 +45,11 @@ class ControlLog:
         self._only = only
         self._topic = topic
         self._views: dict[str, ControlView] = {}
-        self._unreadable: dict[str, str] = {}
+        self._unreadable: dict[str, dict[str, str]] = {}
         self._unread: str | None = None
+        self._missing = False
+        self._stands: set[str] = set()
+        self._all_read = False
         config = client_config(
             settings,
             group_id="k2-control",  # required by the client; nothing is ever committed under it
@@ -59,6 +64,7 @@ class ControlLog:
         self._reading = threading.Lock()
         self._assigned = False
         self._assign_at_s = time.monotonic()
+        self._check_at_s = self._assign_at_s
         self._position = 0
 
     def view(self, pipeline: str) -> ControlView:
@@ -66,8 +72,24 @@ class ControlLog:
         return self._views.setdefault(pipeline, ControlView(pipeline))
 
     def trouble(self, pipeline: str) -> str | None:
-        """Return what was wrong with the last answer, or with a pipeline's last record; None when all is well."""
-        return self._unread or self._unreadable.get(pipeline)
+        """Return what was wrong with the last answer, or is with a pipeline's records; None when all is well.
+
+        A record that was passed over is told of until a good one of its kind follows.
+        """
+        return self._unread or next(iter(self._unreadable.get(pipeline, {}).values()), None)
+
+    @property
+    def missing(self) -> bool:
+        """Whether Kafka said at the last look that there is no such topic."""
+        return self._missing
+
+    def lost(self, pipeline: str) -> bool:
+        """Return whether a command that was read is in the topic no more: who starts now would not know it.
+
+        The topic was deleted and made again, or something else took the command's place.
+        """
+        known = (view := self._views.get(pipeline)) is not None and view.command is not None
+        return known and self._all_read and pipeline not in self._stands
 
     def poll(self, timeout_s: float) -> None:
         """Take in what there is within a time; nothing if another thread does so already and goes on for longer."""
@@ -87,31 +109,61 @@ class ControlLog:
                 self._assign()
             if not self._assigned:
                 return
-        for message in self._consumer.consume(AT_ONCE, timeout_s):
+        messages = self._consumer.consume(AT_ONCE, timeout_s)
+        for message in messages:
             fault = message.error()
             if fault is None:
                 self._unread = None
                 self._take(message)
                 self._position = (message.offset() or 0) + 1
             elif fault.code() == KafkaError._PARTITION_EOF:
-                self._unread, self.at_end = None, True
+                self._unread, self.at_end, self._all_read = None, True, True
                 self._position = message.offset() or 0
             else:
                 self._not_read(fault)
-                self._assigned, self._position = False, 0
+                self._begin_anew()
+        if messages:
+            self._check_at_s = time.monotonic() + CHECK_AFTER_S
+        elif time.monotonic() >= self._check_at_s:
+            self._check()
 
     def _assign(self) -> None:
         """Begin at the beginning, once there is a topic: the client says nothing of one that is missing."""
+        if (found := self._fault()) is None:
+            self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+            self._assigned, self._check_at_s = True, time.monotonic() + CHECK_AFTER_S
+        else:
+            self._not_read(found)
+            self._assign_at_s = time.monotonic() + RETRY_S
+
+    def _check(self) -> None:
+        """Look whether the topic that is read is still there: one that was made anew meanwhile is read as a whole."""
+        self._check_at_s = time.monotonic() + CHECK_AFTER_S
+        if (found := self._fault()) is not None:
+            self._not_read(found)
+            if self._missing:
+                self._begin_anew()
+            return
+        self._unread = None
+        end, _ = self._end()
+        if end is not None and end < self._position:
+            self._begin_anew()
+
+    def _fault(self) -> KafkaError | None:
+        """Return why the topic cannot be read, as far as Kafka says; None if it can."""
+        found: KafkaError | None
         try:
             found = self._consumer.list_topics(self._topic, METADATA_TIMEOUT_S).topics[self._topic].error
         except KafkaException as error:
             found = error.args[0]
-        if found is None:
-            self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-            self._assigned, self._position = True, 0
-        else:
-            self._not_read(found)
-            self._assign_at_s = time.monotonic() + RETRY_S
+            return found
+        self._missing = found is not None and found.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        return found
+
+    def _begin_anew(self) -> None:
+        self._consumer.unassign()
+        self._assigned, self._position, self._all_read = False, 0, False
+        self._stands.clear()
 
     def _not_read(self, fault: KafkaError) -> None:
         if self._unread is None:  # said once, however long it lasts
@@ -125,13 +177,18 @@ class ControlLog:
         key = message.key()
         if key is None or (pipeline := named(key)) != (self._only or pipeline):
             return
+        view, unreadable = self.view(pipeline), self._unreadable.setdefault(pipeline, {})
+        kind, value = view.kind(key) or "", message.value()
         try:
-            self.view(pipeline).take(key, message.value())
+            view.take(key, value)
         except StateError as error:
-            self._unreadable[pipeline] = str(error)
+            unreadable[kind] = str(error)
             _log.warning("control: a record was passed over, the level stays", extra={"error": str(error)})
         else:
-            self._unreadable.pop(pipeline, None)
+            unreadable.pop(kind, None)
+        if kind == COMMAND:
+            stands = value is not None and kind not in unreadable
+            (self._stands.add if stands else self._stands.discard)(pipeline)
 
     def catch_up(self, timeout_s: float) -> None:
         """Return once everything is read that stands in the topic now, however long others have been reading it.

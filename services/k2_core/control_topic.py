@@ -28,7 +28,7 @@ from k2_core.control import (
     memory_key,
     override_key,
 )
-from k2_core.control_log import POLL_S, RETRY_S, ControlLog
+from k2_core.control_log import METADATA_TIMEOUT_S, POLL_S, RETRY_S, ControlLog
 from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin, client_config
 from k2_core.types import Level, TopicName
@@ -75,8 +75,22 @@ class ControlWriter:
     ) -> None:
         self._pipeline = pipeline
         self._topic = topic
-        (KafkaAdmin(settings) if admin is None else admin).ensure_topics({topic: 1}, CONTROL_CONFIG)
+        self._admin = KafkaAdmin(settings) if admin is None else admin
+        self._admin.ensure_topics({topic: 1}, CONTROL_CONFIG)
         self._producer = control_producer(settings) if producer is None else producer
+
+    def make_again(self) -> None:
+        """Make the topic that somebody has deleted.
+
+        Raises:
+            KafkaUnavailableError: No broker answered.
+            SetupError: The topic may not be made.
+        """
+        self._admin.ensure_topics({self._topic: 1}, CONTROL_CONFIG)
+        try:
+            self._producer.list_topics(self._topic, METADATA_TIMEOUT_S)  # else it goes on to refuse what it is given
+        except KafkaException as error:
+            raise KafkaUnavailableError(f"control topic {self._topic}: found {error}, expected an answer") from error
 
     def command(self, command: Command) -> None:
         """Tell services what to do.
@@ -109,7 +123,10 @@ class ControlWriter:
             if error is not None:
                 failed.append(error)
 
-        self._producer.produce(self._topic, value, key, on_delivery=done)
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=done)
+        except (KafkaException, BufferError) as error:  # at once, where the client knows that there is no such topic
+            raise KafkaUnavailableError(f"control topic {self._topic}: found {error}, expected to be taken") from error
         left = self._producer.flush(FLUSH_TIMEOUT_S)
         if failed or left:
             found = failed[0].str() if failed else f"no answer in {FLUSH_TIMEOUT_S:g} s"
@@ -151,6 +168,16 @@ class ControlReader:
     def trouble(self) -> str | None:
         """What was wrong with the last answer or record; None when all is well."""
         return self._log.trouble(self._pipeline)
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such topic."""
+        return self._log.missing
+
+    @property
+    def lost(self) -> bool:
+        """Whether the command that was read last is in the topic no more."""
+        return self._log.lost(self._pipeline)
 
     def poll(self, timeout_s: float) -> None:
         """Take in what there is within a time."""

@@ -137,6 +137,11 @@ class PipelineSpec(Model):
     scaling: ScalingSpec = Field(default=ScalingSpec(), description="How many sinks there are, from lag.")
     degradation: DegradationSpec = Field(default=DegradationSpec(), description="What is deferred, from lag.")
 
+    @property
+    def decides(self) -> bool:
+        """Whether a controller decides anything for it."""
+        return self.scaling.mode != "Off" or self.degradation.mode != "Off"
+
     @model_validator(mode="after")
     def _distinct_names(self) -> Self:
         seen: set[str] = set()

@@ -79,6 +79,7 @@ class SymbolWatch:
         self._backoff = Backoff(first_pause_s, max(first_pause_s, LONGEST_PAUSE_S))
         self._problem: str | None = None
         self._retry_after_s = 0.0
+        self._due_s = 0.0
         self._chosen: set[Symbol] | None = None
 
     @property
@@ -101,14 +102,21 @@ class SymbolWatch:
         self._chosen = set(self.wanted)
 
     async def run(self) -> None:
-        """Ask and tell for ever, after `first`."""
-        due_s = time.monotonic() + self._pause_s()
+        """Ask and tell for ever, after `first`: nobody would notice that a watch has ended."""
+        self._due_s = time.monotonic() + self._pause_s()
         while True:
-            self._tell(self.report())
-            await asyncio.sleep(min(TELL_EVERY_S, max(0.0, due_s - time.monotonic())))
-            if time.monotonic() >= due_s:
-                await self._look(LONGEST_LOOK_S)
-                due_s = time.monotonic() + self._pause_s()
+            try:
+                await self._turn()
+            except Exception as error:  # policy: whatever it was, it is said, and the next turn is the next try
+                log.exception("the watch of symbols failed: it goes on", extra={"reason": repr(error)})
+                await asyncio.sleep(self._backoff.next_s())
+
+    async def _turn(self) -> None:
+        self._tell(self.report())
+        await asyncio.sleep(min(TELL_EVERY_S, max(0.0, self._due_s - time.monotonic())))
+        if time.monotonic() >= self._due_s:
+            await self._look(LONGEST_LOOK_S)
+            self._due_s = time.monotonic() + self._pause_s()
 
     def report(self) -> ServiceReport:
         """Return what is told."""

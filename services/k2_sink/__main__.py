@@ -64,11 +64,14 @@ def _serve(settings: SinkSettings) -> int:
     metrics = SinkMetrics(registry)
     started: list[Sink] = []
     ready = {"commit": lambda: started[0].trouble if started else STARTING}
-    # What stays owed keeps nobody from going on: it is no reason to take a sink for unready.
+    control = ControlFollower(settings, pipeline.control_name)
+    # What stays owed keeps nobody from going on, nor does a level that stays: no reason to take a sink for unready.
     checks = ready | {"owed": lambda: started[0].drain.trouble if started else None}
+    if pipeline.spec.decides:  # else there may be no control topic, and nothing is amiss
+        checks |= {"control": lambda: control.trouble}
     live = {"loop": heart.check}
     with (
-        ControlFollower(settings, pipeline.control_name) as follower,
+        control as follower,
         HealthServer(settings.listen_host, settings.metrics_port, registry, checks, live=live, ready=ready) as server,
     ):
         metrics.control_trouble.set_function(lambda: float(follower.trouble is not None))

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
+from confluent_kafka.admin import AdminClient
 
 from k2_cli import controller
 from k2_cli.live import sinks_wanted
@@ -23,6 +25,7 @@ from k2_cli.stack.ports import find_free
 from k2_core import kafka as kafka_module
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
+from k2_core.control import CONTROL_TOPIC
 from k2_core.control_topic import ControlReader
 from k2_core.errors import KafkaUnavailableError
 from k2_core.sink_report import SinkReport
@@ -140,6 +143,24 @@ def test_a_backlog_raises_level_and_sinks_and_its_death_changes_neither(running:
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
     assert running.level() is Level.SOFT  # with the pipeline: sinks are to bring in what they put off
+
+
+def test_a_control_topic_that_is_deleted_is_made_again_at_the_same_level(running: Running) -> None:
+    process = running.start()
+    wait_until(lambda: running.see("k2_controller_turns_total", 3), "a controller that has rates")
+    for partition in range(3):
+        running.world.produce(BACKLOG // 3, partition)
+    wait_until(lambda: running.see("k2_controller_level", 1), "a level")
+    client = AdminClient({"bootstrap.servers": running.world.settings.kafka_bootstrap_servers})
+    client.delete_topics([CONTROL_TOPIC])[CONTROL_TOPIC].result(20)
+    wait_until(lambda: running.see("k2_controller_turns_total", 3) and "restored" in running.log, "the topic")
+    level = wait_until(lambda: running.see("k2_controller_turns_total", 3) and running.level(), "what was told")
+    assert level >= Level.SOFT
+    assert process.poll() is None
+    health = f"http://127.0.0.1:{running.port}/health"
+    wait_until(
+        lambda: httpx.get(health).json() == {"status": "ok", "checks": {"control": "ok"}}, "a controller at ease"
+    )
 
 
 def test_wrong_settings_are_2(running: Running) -> None:

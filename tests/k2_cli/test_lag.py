@@ -109,6 +109,22 @@ def test_of_a_topic_that_is_gone_nothing_is_known_and_the_table_has_no_position_
     assert figures(lag_of(work), ("uncommitted", "uncommitted_age_s")) == [None, None]
 
 
+@pytest.mark.kafka
+def test_what_levels_put_off_is_not_uncommitted_and_is_said_beside_it(work: Recovered) -> None:
+    low, critical = SYMBOLS[:2]
+    work.priorities = {low: "low", critical: "critical"}
+    trades = make_trades(100, symbols=(low, critical), seed=65)
+    work.set_level(2)
+    sink = work.start()
+    wait_until(lambda: sink.metric("k2_degradation_level") == 2, "the level")
+    assert "put off" not in work.command("lag").out
+    work.produce(trades)
+    wait_until(lambda: lag_of(work)["owed"] and lag_of(work)["uncommitted"] == 0, "all to be committed or put off")
+    owed = sum(trade["symbol"] == low for trade in trades)
+    assert lag_of(work)["owed"] == owed
+    assert f"beside that, levels have put off {owed} records" in work.command("lag").out
+
+
 def test_a_folder_without_a_pipeline_is_one_line(tmp_path: Path) -> None:
     answer = k2("lag", "--dir", tmp_path / "none")
     assert (answer.code, answer.out, answer.err.count("\n")) == (3, "", 1)

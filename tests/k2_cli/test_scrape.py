@@ -107,6 +107,18 @@ def test_a_service_that_is_away_is_unknown() -> None:
     scraper.close()
 
 
+def test_one_that_can_work_is_ready_though_not_all_is_well() -> None:
+    problems = {"commit": "starting"}
+    checks, ready = {"control": lambda: "found no topic"}, {"commit": lambda: problems.get("commit")}
+    with HealthServer("127.0.0.1", 0, registry(), checks, ready=ready) as server:
+        scraper, url = Scraper(), f"http://127.0.0.1:{server.port}"
+        assert "starting" in (scraper.ready(url) or "")
+        problems.clear()
+        assert scraper.ready(url) is None
+        assert "found no topic" in (scraper.healthy(url) or "")
+        scraper.close()
+
+
 def test_what_one_check_says_is_wrong() -> None:
     with HealthServer("127.0.0.1", 0, registry(), {"a": lambda: None, "b": lambda: "found nothing"}) as server:
         scraper, url = Scraper(), f"http://127.0.0.1:{server.port}"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core import control_log as module
@@ -21,6 +22,7 @@ from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin
 from k2_core.types import Level, TopicName
 from support.kafka import TopicFactory
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -200,6 +202,93 @@ def test_a_topic_that_is_missing_is_said_and_found_when_it_is_made(
     log.catch_up(20)
     assert log.view(NAMES[0]).level(NOW) is Level.SOFT
     assert log.trouble(NAMES[0]) is None
+
+
+def test_garbage_is_told_of_until_something_good_of_its_kind_follows(
+    kafka: LocalKafka, topic: TopicName, write: Callable[[str], ControlWriter], open_log: Callable[..., ControlLog]
+) -> None:
+    """What the controller remembers comes every few seconds, and says nothing about the command that cannot be read."""
+    log, writer = open_log(), write(NAMES[0])
+    say(writer, Level.AGGRESSIVE)
+    log.catch_up(20)
+    assert not log.lost(NAMES[0])
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(topic, b"garbage", command_key(NAMES[0]))
+    assert producer.flush(20) == 0
+    writer.memory({"policy": {}})
+    log.catch_up(20)
+    assert "garbage" in (log.trouble(NAMES[0]) or "")
+    assert log.lost(NAMES[0])  # compaction keeps the garbage
+    assert log.view(NAMES[0]).level(NOW) is Level.AGGRESSIVE
+    say(writer, Level.AGGRESSIVE)
+    log.catch_up(20)
+    assert (log.trouble(NAMES[0]), log.lost(NAMES[0])) == (None, False)
+
+
+def test_a_command_that_was_taken_out_is_lost_and_the_level_stays(
+    kafka: LocalKafka, topic: TopicName, write: Callable[[str], ControlWriter], open_log: Callable[..., ControlLog]
+) -> None:
+    log = open_log()
+    say(write(NAMES[0]), Level.AGGRESSIVE)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce(topic, None, command_key(NAMES[0]))
+    assert producer.flush(20) == 0
+    log.catch_up(20)
+    assert log.lost(NAMES[0])
+    assert not log.lost(NAMES[1])  # nobody ever told it anything
+    assert log.view(NAMES[0]).level(NOW) is Level.AGGRESSIVE
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_is_said_and_read_again_when_it_is_made(
+    settings: ServiceSettings,
+    topic: TopicName,
+    write: Callable[[str], ControlWriter],
+    open_log: Callable[..., ControlLog],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHECK_AFTER_S", 0.1)
+    monkeypatch.setattr(module, "RETRY_S", 0.1)
+    log = open_log()
+    for number in range(9):
+        say(write(NAMES[0]), level(number))
+    say(write(NAMES[0]), Level.AGGRESSIVE)
+    log.catch_up(20)
+    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    client.delete_topics([topic])[topic].result(20)
+    wait_until(lambda: read(log).missing, "a look at a topic that is gone")
+    assert "expected its records" in (log.trouble(NAMES[0]) or "")
+    assert log.view(NAMES[0]).level(NOW) is Level.AGGRESSIVE
+    say(write(NAMES[1]), Level.SOFT)  # which makes it again
+    wait_until(lambda: read(log).view(NAMES[1]).level(NOW) is Level.SOFT, "what the new topic says")
+    wait_until(lambda: read(log).lost(NAMES[0]), "the new topic's end")
+    assert (log.trouble(NAMES[0]), log.missing) == (None, False)
+    assert log.view(NAMES[0]).level(NOW) is Level.AGGRESSIVE
+
+
+def test_a_topic_that_was_made_anew_between_two_looks_is_read_from_its_beginning(
+    settings: ServiceSettings,
+    topic: TopicName,
+    write: Callable[[str], ControlWriter],
+    open_log: Callable[..., ControlLog],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = open_log()
+    for number in range(9):
+        say(write(NAMES[0]), level(number))
+    log.catch_up(20)
+    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    client.delete_topics([topic])[topic].result(20)
+    wait_until(lambda: topic not in client.list_topics(timeout=20).topics, "the topic's end")
+    say(write(NAMES[1]), Level.SOFT)
+    monkeypatch.setattr(module, "CHECK_AFTER_S", 0.1)
+    log._check_at_s = 0.0
+    wait_until(lambda: read(log).view(NAMES[1]).level(NOW) is Level.SOFT, "what the new topic says")
+    wait_until(lambda: read(log).lost(NAMES[0]), "the new topic's end")
+
+
+def read(log: ControlLog) -> ControlLog:
+    log.poll(0.1)
+    return log
 
 
 def test_a_kafka_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,3 +184,24 @@ def test_an_exchange_that_wants_to_be_left_alone_is() -> None:
             assert one.watch._pause_s() == one.watch._retry_after_s
 
     run(test)
+
+
+def test_what_nobody_foresaw_is_said_and_does_not_end_the_watch(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with Exchange(config(A)) as exchange:
+            watched = Watched(exchange.rest_url, A)
+            await watched.watch.first()
+
+            def once(_: ServiceReport) -> None:
+                watched.watch._tell = watched.told.append
+                raise ZeroDivisionError("of nobody's making")
+
+            watched.watch._tell = once
+            async with watched.running():
+                await until(lambda: watched.told)
+            assert watched.reasons[0] == "Known"
+
+    with caplog.at_level(logging.ERROR, "k2_ingest.symbols"):
+        run(test)
+    assert [record.message for record in caplog.records] == ["the watch of symbols failed: it goes on"]
+    assert "of nobody's making" in caplog.text

@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_core.control import ControlView
-from k2_core.control_topic import ControlReader
+from k2_core import control_log
+from k2_core.control import CONTROL_TOPIC, ControlView
+from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller.loop import Controller, Tick
 from k2_core.controller.sight import Executor
 from k2_core.errors import SetupError
@@ -28,7 +30,10 @@ from support.api_server import until
 pytestmark = pytest.mark.kafka
 
 KEY = Key("ns", "p")
+OTHER = Key("ns", "r")
 EXECUTOR = Executor(1)
+SENTINEL = Executor(2)
+"""Of a pipeline whose turns tell how far others could have come meanwhile."""
 
 
 def pipeline(name: str = "p", prefix: str | None = None, **spec: object) -> Pipeline:
@@ -46,6 +51,10 @@ class Told(list[tuple[Key, Decided | None, bool]]):
 
     def take(self, key: Key, decided: Decided | None, differs: bool) -> None:
         self.append((key, decided, differs))
+
+    def of(self, key: Key) -> int:
+        """How often something was told of a pipeline."""
+        return sum(one == key for one, _, _ in self)
 
     @property
     def turns(self) -> list[Decided]:
@@ -93,11 +102,15 @@ def test_turns_follow_one_another_and_wake_for_news_only(kafka: LocalKafka) -> N
 
 def test_there_are_never_two_turns_at_once_for_a_pipeline(kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     running: list[int] = []
+    turns: list[int] = []
     most: list[int] = []
     lock, go_on = threading.Lock(), threading.Event()
     tick = Controller.tick
 
     def held(self: Controller, executor: Executor) -> Tick:
+        if executor is SENTINEL:
+            turns.append(1)
+            return tick(self, executor)
         with lock:
             running.append(1)
             most.append(len(running))
@@ -113,13 +126,15 @@ def test_there_are_never_two_turns_at_once_for_a_pipeline(kafka: LocalKafka, mon
     async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
         charge = Charge(one, pipeline(), EXECUTOR)
         controllers.look_after(KEY, charge)
+        controllers.look_after(OTHER, Charge(one, pipeline("r"), SENTINEL))
         try:
             for _ in range(10):
                 go_on.clear()
                 await until(lambda: running)
                 controllers.pause(KEY)
                 controllers.look_after(KEY, charge)
-                await asyncio.sleep(2 * module.TURN_EVERY_S)  # long enough for a second turn to have begun
+                count = len(turns)
+                await until(lambda: len(turns) >= count + 3)  # noqa: B023  # here a second turn would have begun
                 go_on.set()
                 await until(lambda: not running)
             assert max(most) == 1
@@ -142,14 +157,46 @@ def test_a_pause_keeps_what_was_decided_and_a_farewell_does_not(kafka: LocalKafk
         found = controllers.of(KEY)
         assert found is not None
         assert found.sinks == 1
-        count = len(told)
-        await asyncio.sleep(0.5)
-        assert len(told) == count
+        count = told.of(KEY)
+        controllers.look_after(OTHER, Charge(one, pipeline("r"), SENTINEL))
+        await until(lambda: told.of(OTHER) >= 3)
+        assert told.of(KEY) == count
         controllers.look_after(KEY, charge)
-        await until(lambda: len(told) > count)
+        await until(lambda: told.of(KEY) > count)
+        controllers.forget(OTHER)
         controllers.forget(KEY)
         assert controllers.of(KEY) is None
         await until(lambda: not controllers._subjects)  # nothing is left of it
+
+    controlled(scenario, kafka.bootstrap_servers)
+
+
+def test_a_control_topic_that_was_deleted_and_may_not_be_made_again_is_a_problem_until_it_may(
+    kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.1)
+    monkeypatch.setattr(control_log, "RETRY_S", 0.1)
+    allowed, make_again = threading.Event(), ControlWriter.make_again
+
+    def asked(self: ControlWriter) -> None:
+        if not allowed.is_set():
+            raise SetupError("topic k2.control: found no right to create it, expected one")
+        make_again(self)
+
+    monkeypatch.setattr(ControlWriter, "make_again", asked)
+
+    async def scenario(controllers: Controllers, told: Told, one: Kafka) -> None:
+        controllers.look_after(KEY, Charge(one, pipeline(), EXECUTOR))
+        await until(lambda: told.turns)
+        client = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        client.delete_topics([CONTROL_TOPIC])[CONTROL_TOPIC].result(20)
+        await until(lambda: (found := controllers.of(KEY)) is not None and found.problem is not None)
+        found = controllers.of(KEY)
+        assert found is not None
+        assert "expected one" in (found.problem or "")
+        assert found.seen  # it goes on to look and to decide
+        allowed.set()
+        await until(lambda: (found := controllers.of(KEY)) is not None and found.problem is None and found.told)
 
     controlled(scenario, kafka.bootstrap_servers)
 

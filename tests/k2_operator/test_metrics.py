@@ -89,6 +89,34 @@ def test_what_is_decided_is_shown_until_nothing_is() -> None:
     assert registry.get_sample_value("k2_operator_pipeline_level", labels | {"pipeline": "b"}) == 0
 
 
+def test_why_and_what_holds_it_is_shown_until_something_else_does() -> None:
+    registry = CollectorRegistry()
+    metrics = OperatorMetrics(registry)
+    of_a, of_b = ({"namespace": "ns", "pipeline": name} for name in "ab")
+
+    def words(name: str, labels: dict[str, str]) -> set[tuple[str, str]]:
+        """Return what a set says of a pipeline."""
+        samples = [one for family in registry.collect() for one in family.samples]
+        mine = [one.labels for one in samples if one.name == f"k2_operator_pipeline_{name}" and one.value == 1]
+        return {(one["of"], one["word"]) for one in mine if labels.items() <= one.items()}
+
+    unknown = replace(CALM, memory_ratio=None)
+    for key in (A, B):
+        metrics.show_decided(key, taken(Decided(), tick(decision(unknown)), told=True))
+    assert ("level", "MetricsMissing") in words("held", of_a)
+    assert words("missing", of_a) == {("figures", "memory_ratio")}
+    assert registry.get_sample_value("k2_operator_pipeline_memory_ratio", of_a) is None
+    metrics.show_decided(A, taken(Decided(), tick(decision()), told=True))
+    assert ("level", "MetricsMissing") not in words("held", of_a)
+    assert words("missing", of_a) == set()
+    assert {of for of, _ in words("why", of_a)} == {"level", "sinks"}
+    assert registry.get_sample_value("k2_operator_pipeline_memory_ratio", of_a) == CALM.memory_ratio
+    assert registry.get_sample_value("k2_operator_pipeline_offered_records_per_second", of_a) == CALM.offered_per_s
+    metrics.forget(A)
+    assert words("why", of_a) == set()
+    assert words("missing", of_b) == {("figures", "memory_ratio")}
+
+
 def test_the_nodes_of_a_trino_are_shown_while_there_is_one() -> None:
     registry = CollectorRegistry()
     metrics = OperatorMetrics(registry)

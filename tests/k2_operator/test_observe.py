@@ -19,6 +19,7 @@ from support.cluster import ControlPlaneHandle
 from support.operated import with_token
 
 KEY = Key("ns", "p")
+OTHER = Key("ns", "q")
 TOPIC = TopicName("observe.never.made")
 
 
@@ -35,8 +36,10 @@ class Safe:
     def __init__(self) -> None:
         self.holds: dict[str, tuple[str, Mapping[str, bytes]] | str] = {}
         self.away = False
+        self.asked = 0
 
     async def secret(self, namespace: str, name: str) -> tuple[str, Mapping[str, bytes]] | str:
+        self.asked += 1
         if self.away:
             raise RetryableError(f"found nobody who knows {namespace}/{name}, expected an answer")
         return self.holds.get(name, "there is none")
@@ -61,6 +64,10 @@ class Told(list[tuple[Key, Answer, bool]]):
 
     def take(self, key: Key, answer: Answer, differs: bool) -> None:
         self.append((key, answer, differs))
+
+    def of(self, key: Key) -> int:
+        """How often a pipeline's answer was told."""
+        return sum(one == key for one, _, _ in self)
 
 
 def observed(safe: Safe, scenario: Callable[[Observer, Told], Awaitable[None]], resync_s: float = 0.05) -> None:
@@ -143,10 +150,11 @@ class TestLooks:
             await until(lambda: told)
             observer.forget(KEY)
             observer.hurry(KEY)
-            await asyncio.sleep(0.2)
-            count = len(told)
-            await asyncio.sleep(0.2)
-            assert len(told) == count
+            observer.ask(OTHER, question(kafka.bootstrap_servers))
+            await until(lambda: told.of(OTHER) >= 2)  # what was under way is over
+            count = told.of(KEY)
+            await until(lambda: told.of(OTHER) >= 6)
+            assert told.of(KEY) == count
 
         observed(Safe(), scenario)
 
@@ -181,9 +189,10 @@ class TestLooks:
             observer.ask(KEY, one)
             await until(lambda: told)
             safe.away = True
-            await asyncio.sleep(0.3)
+            asked = safe.asked
+            await until(lambda: safe.asked >= asked + 2)  # what was under way is over
             count = len(told)
-            await asyncio.sleep(0.2)
+            await until(lambda: safe.asked >= asked + 4)
             assert len(told) == count
             assert observer.answer(KEY, one) is not None
             safe.away = False

@@ -57,11 +57,19 @@ def test_what_stands_there_first_and_then_what_happens_over_the_ends_of_watches(
     seen = Seen(gone="before")
 
     async def scenario(cluster: Cluster, watch: Watch) -> None:
+        begun, follow = list[str](), watch._follow
+
+        async def followed(version: str) -> str:
+            begun.append(version)
+            return await follow(version)
+
+        watch._follow = followed  # type: ignore[method-assign]
         await watch.synced.wait()
         assert seen == {}  # what the list no longer has was dropped
         await cluster.apply(made(namespace, "a", "1"))
         await until(lambda: seen == {"a": "1"})
-        await asyncio.sleep(1.5)  # a watch ended and was begun anew
+        count = len(begun)
+        await until(lambda: len(begun) > count)  # a watch ended and was begun anew
         body = await cluster.apply(made(namespace, "a", "2"))
         await until(lambda: seen == {"a": "2"})
         await cluster.delete(CONFIG_MAP, namespace, "a", body["metadata"]["uid"])

@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack import ports
+from k2_core.control import CONTROL_TOPIC
 from support.records import encode, make_trades
 from support.sink import SinkProcess, SinkWorkspace
 from support.waiting import wait_until
@@ -63,6 +64,29 @@ def test_a_catalog_that_comes_late_is_waited_for(work: SinkWorkspace) -> None:
     assert [sink.get(path).status_code for path in ("/livez", "/readyz")] == [200, 200]
     assert sink.terminate() == 0
     work.check(trades)
+
+
+def test_a_control_topic_that_is_deleted_is_said_and_the_level_stays(work: SinkWorkspace) -> None:
+    work.spec = {"degradation": {"mode": "Auto"}}
+    work.set_level(2)
+    sink = work.start()
+    wait_until(lambda: sink.metric("k2_degradation_level") == 2, "the level")
+    wait_until(lambda: sink.get("/health").status_code == 200, "a sink at ease")
+    client = AdminClient({"bootstrap.servers": work.bootstrap_servers})
+    client.delete_topics([CONTROL_TOPIC])[CONTROL_TOPIC].result(30)
+    wait_until(lambda: sink.get("/health").status_code == 503, "a sink that says so")
+    assert "control topic k2.control: found " in sink.get("/health").json()["checks"]["control"]
+    assert sink.metric("k2_control_trouble") == 1
+    assert sink.get("/readyz").status_code == 200  # it goes on
+    assert sink.metric("k2_degradation_level") == 2
+    work.set_level(1)
+    wait_until(lambda: sink.metric("k2_degradation_level") == 1, "the next level")
+    wait_until(lambda: sink.get("/health").status_code == 200, "a sink at ease again")
+
+
+def test_without_a_controller_a_control_topic_is_not_asked_for(work: SinkWorkspace) -> None:
+    sink = work.start()
+    assert "control" not in sink.get("/health").json()["checks"]
 
 
 def test_a_stop_ends_the_wait_for_a_catalog(work: SinkWorkspace) -> None:

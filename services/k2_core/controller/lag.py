@@ -1,8 +1,8 @@
 """How far a pipeline is behind its log: unread and uncommitted, in records and as an age, by partition and in all.
 
 *Unread* (end - read position) decides about load; *uncommitted* (end - the table's position) is what a reader of the
-table alone does not see. *Committed age* is how long ago the table was last told to hold something of it. What is not
-known is None and never 0. Made by `look`, used by the controller and `k2 lag`. Pure.
+table alone does not see, beside what levels put off. *Committed age* is how long ago the table was last told to hold
+something of it. What is not known is None and never 0. Made by `look`, used by the controller and `k2 lag`. Pure.
 """
 
 from __future__ import annotations

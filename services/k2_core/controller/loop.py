@@ -19,7 +19,7 @@ from k2_core.controller.look import Look, Looker
 from k2_core.controller.shown import document
 from k2_core.controller.sight import Executor, observe
 from k2_core.controller.stall import Stall, StallWatch
-from k2_core.errors import KafkaUnavailableError, StateError
+from k2_core.errors import K2Error, KafkaUnavailableError, SetupError, StateError
 from k2_core.policy.decision import Decision, PolicyState, step
 from k2_core.policy.memory import from_dict, to_dict
 from k2_core.policy.observation import Observation
@@ -83,6 +83,8 @@ class Controller:
         self._told: tuple[object, ...] | None = None
         self._state = self._restored()
         self._remembered_sinks = self._state.scaling.target
+        self.refused: str | None = None
+        """Why Kafka does not let the control topic be made again; None if nobody had to, or it could."""
         self.untold = False
         """Whether services could not be told yet what was decided last."""
 
@@ -114,16 +116,44 @@ class Controller:
             executor: What whoever runs the sinks knows.
         """
         self._reader.poll(0)
+        sound = self._restore()
         look = self._look()
         stall = None if look is None else self._watch.seen(look)
         observation = _unseen(executor) if look is None else observe(self._last, look, executor, stall)
         self._last = look
         now = self._now()
         self._state, decision = step(self._config, self._state, observation, now.timestamp())
-        told = self._tell(decision, now)
-        # A number of sinks that whoever runs them takes up and a new controller does not know would be taken back.
-        self._remember(decision, stall, now, at_once=told or self._state.scaling.target != self._remembered_sinks)
+        told = self._tell(decision, now, sound=sound)
+        if sound:  # else each try to write would hold up the next look
+            # A number of sinks that whoever runs them takes up and a new controller does not know would be taken back.
+            self._remember(decision, stall, now, at_once=told or self._state.scaling.target != self._remembered_sinks)
         return Tick(decision, look, self._reader.view.override(now), told, stall)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the control topic; None when all is well."""
+        return self._reader.trouble
+
+    def _restore(self) -> bool:
+        """Say again what somebody has taken out of the control topic: services know it, those that start now do not.
+
+        Returns whether there is a topic to write to.
+        """
+        if not self._reader.missing and not self._reader.lost:
+            self.refused = None
+            return True
+        try:
+            if self._reader.missing:
+                self._writer.make_again()
+            for override in self._reader.view.overrides:
+                self._writer.override(override)
+        except K2Error as error:  # services keep what they were told; the next turn tries again
+            self.refused = str(error) if isinstance(error, SetupError) else None
+            _log.warning("control topic: will be restored later", extra={"error": str(error)})
+            return False
+        _log.warning("control topic: restored", extra={"overrides": len(self._reader.view.overrides)})
+        self._told = self._remembered_at = None
+        return True
 
     def _look(self) -> Look | None:
         try:
@@ -132,15 +162,21 @@ class Controller:
             _log.warning("look: everything is held", extra={"error": str(error)})
             return None
 
-    def _tell(self, decision: Decision, now: datetime) -> bool:
+    def _tell(self, decision: Decision, now: datetime, *, sound: bool) -> bool:
         command = Command(
             level=decision.level.applied,
             reason=decision.level.why,
             decided_at=now,
             commit_interval_s=decision.replicas.commit_interval_s,
         )
-        self.untold = _essence(command) != self._told
-        if not self.untold:
+        if (
+            (last := self._reader.view.command) is not None
+            and self._told is None
+            and _essence(last) == _essence(command)
+        ):
+            command = last  # said again, as of when and for why it was decided
+        self.untold = _essence(command) != self._told or not sound
+        if not self.untold or not sound:
             return False
         try:
             self._writer.command(command)
@@ -155,7 +191,8 @@ class Controller:
         if last is not None and not at_once and (now - last).total_seconds() < REMEMBER_EVERY_S:
             return
         try:
-            self._writer.memory({"policy": to_dict(self._state), "decision": document(decision, stall)})
+            said = document(decision, stall) | {"at": now.isoformat(timespec="seconds")}
+            self._writer.memory({"policy": to_dict(self._state), "decision": said})
         except KafkaUnavailableError as error:  # the next turn tries again
             _log.warning("memory: will be tried again", extra={"error": str(error)})
         else:

@@ -7,6 +7,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from k2_core.controller.figures import LOAD, WORDS, load, words
 from k2_core.controller.lag import Lag, by_topic
 from k2_core.controller.loop import Tick
 from k2_core.types import TopicName
@@ -31,7 +32,7 @@ class ControllerMetrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
 
-        self._level = gauge("k2_controller_level", "The level that services were told, 0 to 4")
+        self._level = gauge("k2_controller_level", "The level that the controller tells services, 0 to 4")
         self._recommended = gauge("k2_controller_recommended_level", "The level that the rules say, 0 to 4")
         # With a label, as only then a figure can be absent.
         self._sinks = gauge("k2_controller_sinks", "Sinks that are to run", "is")
@@ -41,6 +42,8 @@ class ControllerMetrics:
         self._interval = gauge("k2_controller_commit_interval_seconds", "With which sinks are to commit")
         self._missing = gauge("k2_controller_missing_figures", "Figures that hold decisions as they are not known")
         self._override = gauge("k2_controller_override", "1 while a person's decision is in force")
+        self._load = {name: gauge(f"k2_controller_{name}", text, "is") for name, text in LOAD.items()}
+        self._words = {name: gauge(f"k2_controller_{name}", text, "of", "word") for name, text in WORDS.items()}
         self._lags = {name: gauge(*lag, "topic") for name, lag in _LAGS.items()}
         self.turns = Counter("k2_controller_turns", "Looks and decisions by outcome", ("outcome",), registry=registry)
 
@@ -58,6 +61,12 @@ class ControllerMetrics:
         _set(self._budget, "left", decision.outage_budget_s)
         _set(self._deferred, "owed", seen.deferred_records)
         _set(self._deferred_age, "oldest", seen.oldest_deferred_age_s)
+        for name, value in load(decision).items():
+            _set(self._load[name], "seen", value)
+        for name, found in words(decision).items():
+            self._words[name].clear()
+            for labels in found:
+                self._words[name].labels(*labels).set(1)
         self.turns.labels("held" if tick.look is None else "looked").inc()
         lags = {} if tick.look is None else by_topic(tick.look.partitions)
         for name, series in self._lags.items():

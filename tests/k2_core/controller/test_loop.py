@@ -7,22 +7,25 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
-from k2_core import control_topic
+from k2_core import control_log, control_topic
 from k2_core.commit_signal import CommitSignal
-from k2_core.control import ControlView, Override
+from k2_core.control import ControlView, Override, command_key
 from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller import stall
 from k2_core.controller.look import Look, Looker
 from k2_core.controller.loop import Controller
 from k2_core.controller.sight import Executor
-from k2_core.errors import KafkaUnavailableError
+from k2_core.errors import KafkaUnavailableError, SetupError
 from k2_core.policy.memory import FORMAT
 from k2_core.policy.reasons import Reason
 from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig
 from k2_core.sink_report import SinkReport
 from k2_core.types import Level
 from support.controlled import World
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -219,6 +222,79 @@ def test_an_override_is_shown(world: World, controllers: Callable[[], Controller
     while (found := controller.tick(ONE_SINK).override) is None:
         assert datetime.now(UTC) < deadline
     assert found == override
+
+
+def test_what_was_deleted_with_the_topic_is_said_again_at_the_level_that_was(
+    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services keep their level by themselves; one that starts now is to find it, and with it what people decided."""
+    monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(control_log, "RETRY_S", 0.0)
+    controller, now = controllers(), datetime.now(UTC)
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    tell(world, 0, failing=True)
+    assert controller.tick(ONE_SINK).decision.level.applied is Level.CIRCUIT_BREAK
+    override = Override(Level.AGGRESSIVE, "drill", "anna", now, now + timedelta(hours=1))
+    ControlWriter(world.settings, world.pipeline.control_name, world.control).override(override)
+    wait_until(lambda: controller.tick(ONE_SINK).override == override, "the override")
+    before = said(world).command
+    assert before is not None
+    assert before.level is Level.CIRCUIT_BREAK
+    delete_control(world)
+    wait_until(lambda: controller.tick(ONE_SINK).told, "a controller that tells again")
+    view = said(world)
+    assert view.command == before  # as of when and for why it was decided
+    assert view.overrides == (override,)
+    assert view.memory is not None
+    assert view.memory["decision"]["level"]["applied"] == 4
+    wait_until(lambda: controller.tick(ONE_SINK).told is False and controller.trouble is None, "calm")
+
+
+def test_a_topic_that_may_not_be_made_again_is_said_and_the_controller_goes_on(
+    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(control_log, "RETRY_S", 0.0)
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    with monkeypatch.context() as patched:
+        patched.setattr(ControlWriter, "make_again", refused)
+        delete_control(world)
+        wait_until(lambda: controller.tick(ONE_SINK).look is not None and controller.trouble is not None, "trouble")
+        for _ in range(3):
+            controller._remembered_at = None
+            tick = controller.tick(ONE_SINK)
+            assert tick.look is not None
+            assert "expected one" in (controller.refused or "")
+            assert controller.untold
+    wait_until(lambda: controller.tick(ONE_SINK).told, "a controller that tells again")
+    wait_until(lambda: controller.tick(ONE_SINK).told is False and controller.refused is None, "calm")
+
+
+def delete_control(world: World) -> None:
+    client = AdminClient({"bootstrap.servers": world.settings.kafka_bootstrap_servers})
+    client.delete_topics([world.control])[world.control].result(20)
+
+
+def refused(_: ControlWriter) -> None:
+    raise SetupError("topic: found no right to create it, expected one")
+
+
+def test_garbage_in_place_of_the_command_is_written_over(world: World, controllers: Callable[[], Controller]) -> None:
+    controller = controllers()
+    tell(world, 0)
+    assert controller.tick(ONE_SINK).told
+    wait_until(lambda: not controller.tick(ONE_SINK).told and controller._reader.at_end, "what was told")
+    producer = Producer({"bootstrap.servers": world.settings.kafka_bootstrap_servers})
+    producer.produce(world.control, b"garbage", command_key(world.pipeline.control_name))
+    assert producer.flush(20) == 0
+    wait_until(lambda: controller.tick(ONE_SINK).told, "a controller that tells again")
+    command = said(world).command
+    assert command is not None
+    assert command.level is Level.NORMAL
+    wait_until(lambda: not controller.tick(ONE_SINK).told and controller.trouble is None, "calm")
 
 
 def test_a_number_of_sinks_is_remembered_before_anybody_acts_on_it(

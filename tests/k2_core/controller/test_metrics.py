@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -64,6 +65,20 @@ def test_what_is_not_known_any_more_goes_away(registry: CollectorRegistry) -> No
     missing = registry.get_sample_value("k2_controller_missing_figures")
     assert missing is not None
     assert missing >= 4
+
+
+def test_why_it_is_so_and_what_holds_it_is_shown_while_it_does(registry: CollectorRegistry) -> None:
+    metrics = ControllerMetrics(registry)
+    metrics.show(tick(None))
+    assert registry.get_sample_value("k2_controller_held", {"of": "level", "word": "MetricsMissing"}) == 1
+    assert registry.get_sample_value("k2_controller_missing", {"of": "figures", "word": "memory_ratio"}) == 1
+    assert registry.get_sample_value("k2_controller_memory_ratio", {"is": "seen"}) is None
+    seen = replace(look(), reports={"s": SinkReport("s", AT, memory_ratio=0.25)})
+    metrics.show(tick(seen))
+    assert registry.get_sample_value("k2_controller_missing", {"of": "figures", "word": "memory_ratio"}) is None
+    assert registry.get_sample_value("k2_controller_memory_ratio", {"is": "seen"}) == 0.25
+    assert registry.get_sample_value("k2_controller_unread_age_seconds", {"is": "seen"}) == 3
+    assert registry.get_sample_value("k2_controller_why", {"of": "sinks", "word": "ModeOff"}) == 1
 
 
 def test_a_persons_decision_is_shown(registry: CollectorRegistry) -> None:
