@@ -10,6 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_a_slow_sink_drives_it_through_all_levels_and_back(start: Callable[..., 
         return {name: one.metrics_url for name, one in found.items() if name.startswith("sink-") and one.metrics_url}
 
     with scraping(sinks) as scrapes:
-        with throttled(processes(running)["sink-0"].pid, RUNS_S, STANDS_S):
+        with throttled(partial(os.kill, processes(running)["sink-0"].pid), RUNS_S, STANDS_S):
             running.until(lambda: level(running) >= 2)
             kill(running, "controller")
             running.until(lambda: level(running) == 4)
