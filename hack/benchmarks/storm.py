@@ -9,8 +9,6 @@ timestamp: both are in the table. In the end all that was deferred must have com
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,9 +30,9 @@ from workload import Progress
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
 
 from k2_cli.stack.kafka import LocalKafka
-from k2_cli.stack.ports import find_free
 from k2_core.errors import SetupError
 from k2_core.types import Symbol
+from support.controller_process import Controller, ControllerProcess
 from support.lake import committed_state, trades_table
 from support.sink import SinkProcess, SinkWorkspace
 from support.throttle import throttled
@@ -100,7 +97,7 @@ def run(progress: Progress) -> list[Figure]:
 def _storm(work: SinkWorkspace, load: Load, progress: Progress) -> list[Figure]:
     sink = work.start()
     sink.wait_said("partitions taken")
-    with throttled(sink.process.pid, RUNS_S, PERIOD_S - RUNS_S):
+    with throttled(sink.signal, RUNS_S, PERIOD_S - RUNS_S):
         takes = _takes(work, load)
         progress(f"stopped {1 - RUNS_S / PERIOD_S:.0%} of the time, the sink takes {takes:,.0f} records/s at level 0")
         load.offer(CALM * takes)  # before the controller looks: a load that comes from nothing is a burst to it, too
@@ -159,48 +156,13 @@ def _commits(work: SinkWorkspace) -> list[Commit]:
     return commits_of(table, work.topic)
 
 
-@dataclass(frozen=True, slots=True)
-class Controller:
-    """The process that decides."""
-
-    url: str
-
-    def figure(self, name: str) -> float:
-        """Return one of its figures; it must be there, as its absence is not a 0."""
-        if (found := figure_in(httpx.get(f"{self.url}/metrics").text, name)) is None:
-            raise SetupError(f"the controller has no figure {name}, expected one")
-        return found
-
-
 @contextmanager
 def _controller(work: SinkWorkspace) -> Iterator[Controller]:
-    port = find_free("storm-controller")
-    environment = os.environ | work.environment(K2_METRICS_PORT=str(port))
-    with (work.folder / "controller.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "k2_cli.controller"], env=environment, stderr=log)
+    process = ControllerProcess(work.environment(), work.folder / "controller.log", timeout_s=PATIENCE_S)
     try:
-        controller = Controller(f"http://127.0.0.1:{port}")
-        _wait(lambda: _answers(controller), "the controller")
-        yield controller
+        yield process.shown
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def _answers(controller: Controller) -> bool:
-    try:
-        text = httpx.get(f"{controller.url}/metrics").text
-    except httpx.TransportError:
-        return False
-    return (figure_in(text, 'k2_controller_turns_total{outcome="looked"}') or 0) > 0
-
-
-def figure_in(text: str, name: str) -> float | None:
-    """Return the figure with exactly this name and labels from a page of metrics, None while it is absent."""
-    for line in text.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.rpartition(" ")[2])
-    return None
 
 
 def acted_s(levels: Sequence[tuple[float, int]], calm: float) -> float:

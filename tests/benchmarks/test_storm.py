@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
-from storm import Controller, acted_s, figure_in
+from storm import acted_s
 
 from k2_core.errors import SetupError
+from support.controller_process import Controller, figure_in
 
 PAGE = """# HELP k2_controller_level The level
 k2_controller_level_seconds 7.0

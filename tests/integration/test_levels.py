@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
 ) -> None:
     running = start("-f", pipeline(tmp_path), "--synthetic", "--rate", RATE)
     running.until(lambda: running.rows() > 0 and level_of(running)["command"] is not None)
-    with throttled(sinks_of(running)["sink-0"], 0.3, 2.7):  # its reports outlive the turns
+    with throttled(partial(os.kill, sinks_of(running)["sink-0"]), 0.3, 2.7):  # its reports outlive the turns
         running.until(lambda: level_of(running)["level"] >= 2)
         decision = level_of(running)["decision"]
         assert decision["level"]["why"] in {"FirstCrossing", "FurtherCrossing", "Forecast"}

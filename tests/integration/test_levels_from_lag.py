@@ -10,22 +10,18 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 import yaml
 
 from k2_cli.folder import StateFolder
-from k2_core.codec import BatchDecoder
-from k2_core.records import TRADES
-from k2_core.schemas import PackagedSchemas
 from k2_core.types import Partition, TopicName
 from support.cli import k2
-from support.ingest import read_topic
-from support.lake import committed_state, lake_settings, table_rows
+from support.contents import check_same, log_contents, log_ends, table_contents
+from support.lake import committed_state, lake_settings
 from support.running import ROOT, Running, nothing_is_left_of
 from support.scrapes import scraping
 from support.throttle import throttled
@@ -39,8 +35,6 @@ no level."""
 CRITICAL = {"BTCUSDT", "ETHUSDT"}
 """Two of three, so that what level 3 takes in is alone enough for level 4: what it only puts off does not count."""
 TOPIC = "market.crypto.trades.binance"
-PLACE = ("kafka_partition", "kafka_offset")
-ORDER = [(name, "ascending") for name in PLACE]
 DEGRADATION = {
     "mode": "Auto",
     "levels": {
@@ -81,25 +75,6 @@ def steps(running: Running) -> list[tuple[int, int]]:
     return [(one["from_level"], one["to_level"]) for one in said]
 
 
-def in_log(running: Running) -> pa.Table:
-    """Every record of the log as it is now, in the order of positions."""
-    info = StateFolder(running.folder).running()
-    assert info is not None
-    messages = read_topic(info.kafka, TOPIC)
-    decoded = BatchDecoder(TRADES, PackagedSchemas().by_id).decode([message.value() for message in messages])
-    assert decoded.rejected == ()
-    partitions = pa.array([one.partition() for one in messages], pa.int32())
-    offsets = pa.array([one.offset() for one in messages], pa.int64())
-    return decoded.rows.append_column(PLACE[0], partitions).append_column(PLACE[1], offsets).sort_by(ORDER)
-
-
-def in_table(running: Running, ends: Mapping[int, int]) -> pa.Table:
-    """The table's rows from before these ends of partitions, in the order of the positions that they came from."""
-    rows = table_rows(lake_settings(running.folder)).select([*TRADES.wire_schema.names, *PLACE])
-    limit = pa.array([ends.get(number, 0) for number in rows.column(PLACE[0]).to_pylist()])
-    return rows.filter(pc.less(rows.column(PLACE[1]), limit)).sort_by(ORDER)
-
-
 def taken_in(running: Running, ends: Mapping[int, int]) -> bool:
     state = committed_state(lake_settings(running.folder))
     assert state is not None
@@ -123,7 +98,7 @@ def test_a_slow_sink_drives_it_through_all_levels_and_back(start: Callable[..., 
         return {name: one.metrics_url for name, one in found.items() if name.startswith("sink-") and one.metrics_url}
 
     with scraping(sinks) as scrapes:
-        with throttled(processes(running)["sink-0"].pid, RUNS_S, STANDS_S):
+        with throttled(partial(os.kill, processes(running)["sink-0"].pid), RUNS_S, STANDS_S):
             running.until(lambda: level(running) >= 2)
             kill(running, "controller")
             running.until(lambda: level(running) == 4)
@@ -135,15 +110,13 @@ def test_a_slow_sink_drives_it_through_all_levels_and_back(start: Callable[..., 
             assert level(running) >= down - 1  # one that has just come knows no less, and goes on step by step
         running.until(lambda: level(running) == 0)
         running.until(lambda: not k2("audit", "--json", "--dir", running.folder).document["open_ledger"])
-        log = in_log(running)
-        newest = log.group_by(PLACE[0]).aggregate([(PLACE[1], "max")]).to_pylist()
-        ends = {one[PLACE[0]]: one[f"{PLACE[1]}_max"] + 1 for one in newest}
+        info = StateFolder(running.folder).running()
+        assert info is not None
+        log = log_contents(info.kafka, TOPIC)
+        ends = log_ends(log)
         running.until(lambda: taken_in(running, ends))
         running.until(lambda: not k2("audit", "--json", "--dir", running.folder).document["open_ledger"])
-    table = in_table(running, ends)
-    assert table.num_rows == log.num_rows
-    for name in log.schema.names:
-        assert table.column(name).combine_chunks().equals(log.column(name).combine_chunks()), name
+    check_same(table_contents(running.folder, "market", ends), log)
     assert running.end(signal.SIGINT) == 0, running.said()
     nothing_is_left_of(running)
     seen = steps(running)

@@ -22,24 +22,30 @@ class Scrapes:
         balanced: Scrapes in which both sides were there, and the same.
         unbalanced: The others in which both were there: what was passed, and what became of it by account.
         accounts: Those that were ever above 0.
+        levels: On which the sinks acted in those in which both were there.
     """
 
     balanced: int = 0
     unbalanced: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     accounts: set[str] = field(default_factory=set)
+    levels: set[int] = field(default_factory=set)
 
     def take(self, text: str) -> None:
         """Take one scrape in."""
         passed: float | None = None
         became: dict[str, float] = {}
+        levels: set[int] = set()
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == "k2_sink_books_passed_offsets":
                     passed = sample.value
                 elif sample.name == "k2_sink_books_offsets":
                     became[sample.labels["account"]] = sample.value
+                elif sample.name == "k2_degradation_level":
+                    levels.add(int(sample.value))
         if passed is None:
             return
+        self.levels |= levels
         self.accounts |= {name for name, number in became.items() if number}
         if sum(became.values()) == passed:
             self.balanced += 1

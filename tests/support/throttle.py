@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def throttled(pid: int, runs_s: float, stands_s: float) -> Iterator[None]:
+def throttled(send: Callable[[signal.Signals], None], runs_s: float, stands_s: float) -> Iterator[None]:
     """Stop a process and let it run in turns, until the end of the block.
 
     Args:
-        pid: Of the process; it must outlive the block.
+        send: Sends it a signal. Who is in place of a process that died is asked each time, so that its successor can be
+            slow as well; where nobody is, it does nothing.
         runs_s: How long it runs each time, in seconds.
         stands_s: How long it stands still each time, in seconds.
     """
@@ -22,9 +22,9 @@ def throttled(pid: int, runs_s: float, stands_s: float) -> Iterator[None]:
 
     def throttle() -> None:
         while not over.wait(runs_s):
-            os.kill(pid, signal.SIGSTOP)
+            send(signal.SIGSTOP)
             over.wait(stands_s)
-            os.kill(pid, signal.SIGCONT)
+            send(signal.SIGCONT)
 
     thread = threading.Thread(target=throttle)
     thread.start()
