@@ -53,9 +53,10 @@ PUT_OFF: Final[Mapping[int, frozenset[str]]] = {
     3: frozenset((*LOW, NORMAL)),
     4: frozenset(PRIORITIES),
 }
-ENTER: Final = {1: 4_000, 2: 8_000, 3: 16_000, 4: 32_000}
-BANDS: Final = {level: Band(ENTER.get(level, 500), int(0.65 * ENTER[level + 1])) for level in range(4)} | {
-    4: Band(64_000, 64_000)
+ENTER: Final = {1: 4_000, 2: 8_000, 3: 16_000, 4: 40_000}
+BANDS: Final = {level: Band(ENTER.get(level, 500), int(0.65 * ENTER[level + 1])) for level in range(3)} | {
+    3: Band(16_000, 18_000),  # far below level 4's exit: a trial may be under way when the sink is killed
+    4: Band(80_000, 80_000),
 }
 """Unread records at which a level is entered from below, is left from above for it, and stays: the next one's exit is
 at 0.7. What a killed sink had read and not committed is unread again, and enters nothing either."""

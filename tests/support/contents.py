@@ -45,6 +45,6 @@ def table_contents(where: Path | ServiceSettings, namespace: str, ends: Mapping[
 
 def check_same(table: pa.Table, log: pa.Table) -> None:
     """Check that a table's rows are the log's records, each once, with the same content from the same position."""
-    assert table.num_rows == log.num_rows
+    assert table.num_rows == log.num_rows, f"found {table.num_rows} rows, expected {log.num_rows} records"
     for name in log.schema.names:
         assert table.column(name).combine_chunks().equals(log.column(name).combine_chunks()), name
