@@ -59,6 +59,13 @@ def sinks_of(running: Running) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in processes if one["name"].startswith("sink-")}
 
 
+def raised(running: Running) -> dict[str, Any] | None:
+    """The decision with which the level was raised to 2 or more, read together with the level."""
+    answer = level_of(running)
+    risen = (answer["level"] or 0) >= 2 and answer["decision"]["level"]["why"] != "Recovered"
+    return dict(answer["decision"]) if risen else None
+
+
 def lag_of(running: Running) -> dict[str, Any]:
     return dict(k2("lag", "--json", "--dir", running.folder).document)
 
@@ -89,8 +96,7 @@ def test_a_slow_sink_raises_levels_and_all_that_was_deferred_comes_back(
     running = start("-f", pipeline(tmp_path), "--synthetic", "--rate", RATE)
     running.until(lambda: running.rows() > 0 and level_of(running)["command"] is not None)
     with throttled(partial(os.kill, sinks_of(running)["sink-0"]), 0.3, 2.7):  # its reports outlive the turns
-        running.until(lambda: level_of(running)["level"] >= 2)
-        decision = level_of(running)["decision"]
+        decision = running.until(lambda: raised(running))
         assert decision["level"]["why"] in {"FirstCrossing", "FurtherCrossing", "Forecast"}
         assert decision["seen"]["unread_records"] > 1_000
     running.until(lambda: level_of(running)["level"] == 0)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -39,12 +40,14 @@ class Running:
     def said(self) -> str:
         return self.stdout.read_text() + self.stderr.read_text()
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
+    def until(self, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
+        """Wait until a condition holds, and return what it found."""
         deadline = time.monotonic() + timeout_s
-        while not condition():
+        while not (found := condition()):
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.1)
+        return found
 
     def rows(self) -> int:
         answer = k2("tables", "--json", "--dir", self.folder)
