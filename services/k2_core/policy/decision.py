@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from k2_core.policy.degradation import LevelState, LevelStep, step_level
+from k2_core.policy.degradation import LevelState, LevelStep, crossed_level, step_level
 from k2_core.policy.observation import Observation, outage_budget
 from k2_core.policy.reasons import Reason
 from k2_core.policy.scaling import ScalingStep, Situation, scale_up_settling, step_scaling
@@ -118,9 +118,11 @@ def step(
         level_state, level_step = LevelState(), LevelStep(level_step.crossed, Reason.MODE_OFF)
     level = _level_decision(degradation.mode, level_state, level_step)
     own = observation.service_level or Level.NORMAL
+    by_lag = crossed_level(degradation.levels, signals.unread_records, observation.oldest_unread_age_s or 0.0, 0.0)
     situation = Situation(
         signals=signals,
         pressed=not signals.missing and level_step.crossed > Level.NORMAL,
+        behind=not signals.missing and by_lag > Level.NORMAL,
         level=max(level.applied, own),
         level_before=max(_applied(degradation.mode, state.level), own),
     )

@@ -19,7 +19,7 @@ from k2_core.policy.signals import SignalState
 from k2_core.types import Level
 
 FORMAT: Final = 2
-_ADDED: Final[Mapping[str, Any]] = {"at_least_per_s": None, "onset_per_s": None}
+_ADDED: Final[Mapping[str, Any]] = {"at_least_per_s": None, "onset_per_s": None, "owed_records": 0}
 """What `scaling` has since format 2, as it is for a state of format 1."""
 
 _State = TypeVar("_State", SignalState, LevelState, ScalingState, Change)

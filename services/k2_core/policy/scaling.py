@@ -4,8 +4,8 @@ One step of `k2_core.policy.decision`, after the level's. The formula is in `k2_
 acted on:
 
 - Not during a rebalance or roll-out, nor until a change has had its commit intervals, nor at zero throughput.
-- Up if a threshold is crossed, the utilisation is above its maximum, or something is owed at a level that brings it in,
-  to what the formula wants, within the cap.
+- Up if a threshold is crossed, the utilisation is above its maximum, or what is owed is brought in, to what the formula
+  wants, within the cap.
 - Down to the largest recommendation of the window, and only at level 0.
 - A step up that brought nothing while a backlog stood is taken back, and not tried again for a while.
 
@@ -45,6 +45,8 @@ NEEDS: Final = (
 )
 GAIN_AT_LEAST: Final = 0.1
 """Of the throughput that the added sinks should bring: less, and they did not help."""
+BROUGHT_IN: Final = 0.95
+"""What is left of what was owed when sinks may come for it: so much less, and it is known to be brought in."""
 MOST_BLOCKS: Final = 3
 """The block of a step that did not help doubles so often: half an hour becomes four."""
 
@@ -75,12 +77,14 @@ class Situation:
     Args:
         signals: Of this look.
         pressed: Whether the entry of any level is crossed.
+        behind: Whether one is by lag, so that sinks have enough to do: memory alone says nothing of that.
         level: What is in force from now on, a service's own level included.
         level_before: What was in force until now, to which the rates of this look belong.
     """
 
     signals: Signals
     pressed: bool
+    behind: bool
     level: Level
     level_before: Level
 
@@ -104,7 +108,7 @@ def step_scaling(
     if absent or target is None:
         stalled = () if observation.stalled_s is None else (Reason.SINKS_STALLED,)
         return state, ScalingStep(target, Reason.METRICS_MISSING, (Reason.METRICS_MISSING, *stalled), missing=absent)
-    look = _Look(config, situation, observation, was_pressed=state.onset_per_s is not None)
+    look = _Look(config, situation, observation, was_behind=state.onset_per_s is not None)
     state = _noticed(look, state)
     bounded = min(max(target, config.min_replicas), config.max_replicas)
     if bounded != target:
@@ -126,10 +130,10 @@ def step_scaling(
 class _Look:
     """One look with what all rules ask of it; every figure of NEEDS is known."""
 
-    __slots__ = ("config", "observation", "read_per_s", "ready", "signals", "situation", "time_s", "was_pressed")
+    __slots__ = ("config", "observation", "read_per_s", "ready", "signals", "situation", "time_s", "was_behind")
 
     def __init__(
-        self, config: ScalingConfig, situation: Situation, observation: Observation, *, was_pressed: bool
+        self, config: ScalingConfig, situation: Situation, observation: Observation, *, was_behind: bool
     ) -> None:
         self.config = config
         self.situation = situation
@@ -137,7 +141,7 @@ class _Look:
         self.time_s = situation.signals.time_s
         self.observation = observation
         self.ready = observation.ready_replicas or 0
-        self.was_pressed = was_pressed
+        self.was_behind = was_behind
         self.read_per_s = (observation.accepted_per_s or 0.0) + (observation.shed_per_s or 0.0)
 
     def steady(self, target: int | None) -> bool:
@@ -168,13 +172,15 @@ class _Look:
     @property
     def busy(self) -> bool:
         """Whether the sinks had enough to do since the look before, to which the rates of this one belong."""
-        return self.situation.pressed and self.was_pressed
+        return self.situation.behind and self.was_behind
 
     @property
-    def owing(self) -> bool:
-        """Whether there is something to catch up with, and the level lets sinks do that."""
-        drains = self.situation.level <= OWES_NOTHING_NEW
-        return self.situation.pressed or (drains and bool(self.observation.deferred_records))
+    def owed(self) -> int:
+        return self.observation.deferred_records or 0
+
+    def catching_up(self, state: ScalingState) -> bool:
+        """Whether what is owed is brought in, so that sinks help: they do not with what cannot be read any more."""
+        return self.situation.level <= OWES_NOTHING_NEW and 0 < self.owed <= BROUGHT_IN * state.owed_records
 
     def at_most_per_s(self) -> float | None:
         """Return what a busy sink reads while it sheds; see `throughput`."""
@@ -212,15 +218,16 @@ def _adopted(config: ScalingConfig, state: ScalingState, observation: Observatio
 
 def _noticed(look: _Look, state: ScalingState) -> ScalingState:
     """Learn from a steady look; remember when it was not, and what was read before new sinks began."""
-    per_s, pressed = seen_per_s(look.observation), look.situation.pressed
-    onset = None if not pressed else state.onset_per_s if look.was_pressed else per_s or 0.0
-    if onset != state.onset_per_s:
-        state = replace(state, onset_per_s=onset)
+    per_s, behind = seen_per_s(look.observation), look.situation.behind
+    onset = None if not behind else state.onset_per_s if look.was_behind else per_s or 0.0
+    owed = max(state.owed_records, look.owed) if look.owed else 0
+    if (onset, owed) != (state.onset_per_s, state.owed_records):
+        state = replace(state, onset_per_s=onset, owed_records=owed)
     if look.steady(state.target):
         # Sinks that shed could take in more.
         saturated_s = look.signals.calm_s if look.busy and not look.observation.shed_per_s else None
         throughputs = learn(look.config, state.throughputs, look.situation.level_before, per_s, saturated_s)
-        at_least = at_least_per_s(state.at_least_per_s, per_s, pressed=pressed)
+        at_least = at_least_per_s(state.at_least_per_s, per_s, behind=behind)
         if throughputs is state.throughputs and at_least == state.at_least_per_s:
             return state
         return replace(state, throughputs=throughputs, at_least_per_s=at_least)
@@ -280,7 +287,8 @@ def _gain(look: _Look, change: Change) -> float | None:
 def _recommended(look: _Look, state: ScalingState, terms: ScalingTerms) -> ScalingStep:
     target = state.target or 1
     cap = max(terms.cap, look.config.min_replicas)
-    if terms.wanted > target <= cap and (look.owing or terms.utilization > look.config.max_utilization):
+    too_full = look.situation.pressed or terms.utilization > look.config.max_utilization
+    if terms.wanted > target <= cap and (too_full or look.catching_up(state)):
         return _up(look, state, terms, min(terms.wanted, cap))
     lowest = max(look.config.min_replicas, math.ceil(target * look.config.max_down_factor))
     if state.floor is not None and look.time_s < state.floor_until_s:
@@ -320,6 +328,7 @@ def _concluded(
         change = Change(target, wanted, look.time_s, look.signals.read_per_s, look.situation.level)
         state = _remembered(look, state, change, step.why)
         state = replace(state, target=wanted, change=change, unsteady_at_s=look.time_s, window=(), window_from_s=None)
+        state = replace(state, owed_records=look.owed)
         target = max(target, wanted)
     interval_s = commit_interval_s(look.config, state.commit_interval_s, max(target, look.ready), commit_s)
     return state if interval_s == state.commit_interval_s else replace(state, commit_interval_s=interval_s), step

@@ -43,6 +43,7 @@ class ScalingState:
         throughputs: What one sink does, by level; see `throughput`.
         at_least_per_s: The most that one was seen to do since it had a backlog first; see `throughput`.
         onset_per_s: What one did in the look in which the present backlog began, 0 if not known; None without one.
+        owed_records: The most that were owed since the last change, or since none were.
         window: Recommendations to scale down; see `window`.
         window_from_s: Since when they have been made without a change.
         blocked_above: More sinks than this did not help.
@@ -62,6 +63,7 @@ class ScalingState:
     throughputs: Throughputs = (None,) * len(Level)
     at_least_per_s: float | None = None
     onset_per_s: float | None = None
+    owed_records: int = 0
     window: Window = ()
     window_from_s: float | None = None
     blocked_above: int | None = None

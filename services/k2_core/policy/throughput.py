@@ -40,7 +40,7 @@ def learn(
         per_s: What one did; see `seen_per_s`.
         saturated_s: For how long it had enough to do and shed nothing, all the time since the look before; None if not.
     """
-    before = config.assumed_per_s if level is Level.NORMAL and known[level] is None else known[level]
+    before = _level_0s(config, known) if level is Level.NORMAL else known[level]
     if per_s is None or (saturated_s is None and (before is None or per_s < before)):
         return known
     after = per_s
@@ -49,12 +49,12 @@ def learn(
     return known if after == known[level] else (*known[:level], after, *known[level + 1 :])
 
 
-def at_least_per_s(known: float | None, per_s: float | None, *, pressed: bool) -> float | None:
+def at_least_per_s(known: float | None, per_s: float | None, *, behind: bool) -> float | None:
     """Return the most that one sink was seen to do since it had a backlog first, None before.
 
     Without ever a backlog it would say what is offered, and every load would look like all that a sink can do.
     """
-    if per_s is None or (known is None and not pressed):
+    if per_s is None or (known is None and not behind):
         return known
     return per_s if known is None else max(known, per_s)
 
@@ -66,7 +66,8 @@ def throughput_per_s(
 
     A higher level's work is less: its figure bounds level 0's from above, as does a store that became slow meanwhile.
     A level that rises in a burst's first look leaves level 0 without a figure of its own: what is assumed stands in for
-    it, or the figure of the lowest level that has one, or, where each look shed something, a lower bound.
+    it, or the figure of the lowest level that has one, the smaller of both, or, where each look shed something, a lower
+    bound.
 
     Args:
         config: What is assumed.
@@ -76,6 +77,14 @@ def throughput_per_s(
         at_most: What one reads at present, shed or not, if it has a backlog and sheds: it would not do more than that
             with all of the work. None otherwise.
     """
-    figures = (known[Level.NORMAL], config.assumed_per_s, *known, at_least)
-    stands_in = next((figure for figure in figures if figure is not None), None)
-    return min((figure for figure in (stands_in, known[level], at_most) if figure is not None), default=None)
+    level_0s = _level_0s(config, known)
+    figures = (at_least if level_0s is None else level_0s, known[level], at_most)
+    return min((figure for figure in figures if figure is not None), default=None)
+
+
+def _level_0s(config: ScalingConfig, known: Throughputs) -> float | None:
+    """Return level 0's figure, or what stands in for it: what is assumed, but no more than a higher level showed."""
+    if known[Level.NORMAL] is not None:
+        return known[Level.NORMAL]
+    lowest = next((figure for figure in known if figure is not None), None)
+    return min((figure for figure in (config.assumed_per_s, lowest) if figure is not None), default=None)

@@ -36,7 +36,7 @@ def test_it_comes_back_equal_through_json(busy: PolicyState) -> None:
 def test_the_format_before_is_read(busy: PolicyState) -> None:
     stored = to_dict(busy)
     stored["format"] = 1
-    for name in ("at_least_per_s", "onset_per_s"):
+    for name in ("at_least_per_s", "onset_per_s", "owed_records"):
         del stored["scaling"][name]
     scaling = from_dict(stored).scaling
     assert (scaling.at_least_per_s, scaling.onset_per_s) == (None, None)

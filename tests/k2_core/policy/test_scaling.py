@@ -80,10 +80,16 @@ class TestUp:
         bursting.looks(300)
         assert bursting.look(**BACKLOG).replicas.applied == 6
 
-    def test_what_is_owed_is_caught_up_with_at_a_level_that_brings_it_in(self) -> None:
-        owed = {"offered_per_s": 140.0, "accepted_per_s": 140.0, "deferred_records": 60_000}
-        assert driver().look(**owed, service_level=Level.GRACEFUL).replicas.applied == 2
-        assert driver().look(**owed, service_level=Level.SOFT).replicas.applied == 4  # (140 / 0.7 + 60,000 / 300) / 100
+    @pytest.mark.parametrize(
+        ("level", "left", "sinks"),
+        [(Level.SOFT, 60_000, 4), (Level.NORMAL, 60_000, 4), (Level.GRACEFUL, 60_000, 2), (Level.SOFT, 90_000, 2)],
+        ids=["brought in", "at level 0", "put off still", "cannot be read"],
+    )
+    def test_what_is_owed_is_caught_up_with_once_it_is_brought_in(self, level: Level, left: int, sinks: int) -> None:
+        """(140 / 0.7 + 60,000 / 300) / 100 are 4."""
+        owing, load = driver(), {"offered_per_s": 140.0, "accepted_per_s": 140.0}
+        owing.looks(60, **load, deferred_records=90_000, service_level=Level.GRACEFUL)
+        assert owing.looks(3_600, **load, deferred_records=left, service_level=level).replicas.applied == sinks
 
     def test_an_uneven_number_of_sinks_is_no_help(self) -> None:
         """5 of 8 partitions' sinks are as full as 4: one has two partitions, 88 % of what it can do."""
@@ -136,6 +142,24 @@ class TestLearning:
         dead.looks(60, **self.CALM)
         decision = dead.look(**{**self.FIRST, "accepted_per_s": 0.0})
         assert Reason.THROUGHPUT_UNKNOWN in decision.replicas.step.held_by
+
+    def test_memory_alone_says_nothing_of_what_a_sink_can_do(self) -> None:
+        """Sinks that shed for their memory and keep up read what is offered, however many they are."""
+        full = Driver(replace(CONFIG, degradation=DegradationConfig(Mode.AUTO, position_interval_s=0, in_hand_s=0)))
+        full.looks(60)
+        for left in (5_000, 0) * 30:  # as after a rebalance: not enough to be behind, and draining
+            unread = {"unread_records": left // 10, "offered_per_s": 100.0, "accepted_per_s": 70.0, "shed_per_s": 30.0}
+            full.look(**unread, memory_ratio=0.82)
+        assert full.levels()[-1] == Level.GRACEFUL
+        assert full.targets() == [2]
+
+    def test_an_assumption_that_is_too_high_yields_to_what_a_higher_level_showed(self, bursting: Driver) -> None:
+        bursting.config = replace(bursting.config, scaling=replace(SCALING, assumed_per_s=100_000))
+        bursting.looks(60, unread_records=5_000, offered_per_s=400.0, accepted_per_s=800.0)
+        decision = bursting.looks(3_600, offered_per_s=200.0, accepted_per_s=200.0)
+        assert decision.replicas.step.terms is not None
+        assert decision.replicas.step.terms.throughput_per_s == 200
+        assert bursting.targets() == [1, 4, 2]
 
     def test_an_assumption_that_is_too_high_keeps_no_sink_away_that_sheds_all_the_time(self) -> None:
         wrong = driver(1, assumed_per_s=100_000)

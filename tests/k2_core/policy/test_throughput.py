@@ -30,7 +30,7 @@ def test_zero_is_no_figure(changed: Any) -> None:
     assert seen_per_s(replace(QUIET, **changed)) is None
     known = (3_000.0, *NOTHING[1:])
     assert learn(UNSET, known, Level.NORMAL, None, 60) is known
-    assert at_least_per_s(5.0, None, pressed=True) == 5
+    assert at_least_per_s(5.0, None, behind=True) == 5
 
 
 def test_a_backlog_shows_it() -> None:
@@ -59,10 +59,10 @@ def test_what_is_assumed_is_a_figure_of_level_0_that_looks_correct() -> None:
 
 
 def test_a_lower_bound_begins_with_a_backlog_and_only_rises() -> None:
-    assert at_least_per_s(None, 1_000.0, pressed=False) is None
-    assert at_least_per_s(None, 1_000.0, pressed=True) == 1_000
-    assert at_least_per_s(1_000.0, 1_500.0, pressed=False) == 1_500
-    assert at_least_per_s(1_000.0, 500.0, pressed=True) == 1_000
+    assert at_least_per_s(None, 1_000.0, behind=False) is None
+    assert at_least_per_s(None, 1_000.0, behind=True) == 1_000
+    assert at_least_per_s(1_000.0, 1_500.0, behind=False) == 1_500
+    assert at_least_per_s(1_000.0, 500.0, behind=True) == 1_000
 
 
 def test_the_smaller_of_both_levels_counts() -> None:
@@ -80,9 +80,10 @@ def test_what_a_sink_reads_while_it_sheds_bounds_it_from_above() -> None:
 
 
 def test_what_stands_in_for_level_0() -> None:
-    """What is assumed, before the lowest level with a figure, before the lower bound."""
+    """What is assumed, no more than the lowest level with a figure, before the lower bound."""
     known, assumed = (None, 1_500.0, 1_200.0, None, None), ScalingConfig(assumed_per_s=1_400)
     assert throughput_per_s(assumed, known, Level.NORMAL, 900.0, None) == 1_400
+    assert throughput_per_s(ScalingConfig(assumed_per_s=50_000), known, Level.NORMAL, 900.0, None) == 1_500
     assert throughput_per_s(UNSET, known, Level.NORMAL, 900.0, None) == 1_500
     assert throughput_per_s(UNSET, known, Level.GRACEFUL, 900.0, None) == 1_200
     assert throughput_per_s(UNSET, known, Level.AGGRESSIVE, 900.0, None) == 1_500
