@@ -64,7 +64,8 @@ def level(  # noqa: PLR0913  # an option each
     try:
         reader.poll(0)
         # One that is missing is waited for in vain, and is not made by whoever only wants to see.
-        found = _Found(reader.view if reader.missing else reader.read_all(), reader.trouble, missing=reader.missing)
+        missing = reader.missing and change is None
+        found = _Found(reader.view if missing else reader.read_all(), reader.trouble, missing=missing)
     finally:
         reader.close()
     _show(found, datetime.now(UTC), decides=pipeline.spec.decides, json_output=json_output)
@@ -165,7 +166,10 @@ def _lines(found: _Found, now: datetime, decision: Mapping[str, Any] | None) -> 
     in_force = view.level(now)
     yield f"level {int(in_force)} {in_force.name}"
     if found.trouble is not None and not found.missing:
-        yield f"{found.trouble}; services keep the level that they had, and a controller that runs writes over it"
+        yield (
+            f"{found.trouble}; services keep the level that they had. A controller that runs writes over its own; "
+            "for one that a person wrote, make another override, or --clear with a reason"
+        )
     if (override := view.override(now)) is not None:
         yield f"overridden by {override.by} until {override.until:%Y-%m-%d %H:%M:%S}Z: {override.reason}"
     if view.command is None:

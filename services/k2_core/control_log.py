@@ -56,7 +56,7 @@ class ControlLog:
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             enable_partition_eof=True,
-            auto_offset_reset="earliest",
+            auto_offset_reset="error",  # a topic that was made anew is read as one, and not as if it went on
             fetch_wait_max_ms=100,
             queued_max_messages_kbytes=4 * 1024,  # of a reader that nobody asks for a while
         )
@@ -122,6 +122,7 @@ class ControlLog:
             else:
                 self._not_read(fault)
                 self._begin_anew()
+                break  # what is left was read by the position that is no more
         if messages:
             self._check_at_s = time.monotonic() + CHECK_AFTER_S
         elif time.monotonic() >= self._check_at_s:
@@ -161,9 +162,12 @@ class ControlLog:
         return found
 
     def _begin_anew(self) -> None:
+        """Read all again: nothing is known of what stands there; what was understood before stays in force."""
         self._consumer.unassign()
         self._assigned, self._position, self._all_read = False, 0, False
+        self._assign_at_s = time.monotonic() + RETRY_S
         self._stands.clear()
+        self._unreadable.clear()
 
     def _not_read(self, fault: KafkaError) -> None:
         if self._unread is None:  # said once, however long it lasts

@@ -17,9 +17,9 @@ FIRST_INTERVAL_S: Final = 1.0
 """The first commit of a process is early, so that a catalog or warehouse that refuses shows at once."""
 COMMIT_TIMES_PER_INTERVAL: Final = 2
 """Sinks take turns at one table: an interval holds twice as many commits as there are sinks, so that none starves."""
-READING_AT_LEAST: Final = 0.25
-"""Share of an interval in which a batch is read, however long the last one was written: else a store that became slow
-would make batches small, and more of them. Commits that take long lengthen the interval itself; see `took`."""
+READING_AT_LEAST: Final = 0.4
+"""Share of an interval in which a batch is read, however long the last one was written. Less would keep an age that
+grows with the writing shorter; more would leave a sink more time to read where a store takes long for any batch."""
 
 
 class CommitInterval:

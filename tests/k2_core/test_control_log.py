@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -265,13 +266,17 @@ def test_a_topic_that_is_deleted_while_it_is_read_is_said_and_read_again_when_it
     assert log.view(NAMES[0]).level(NOW) is Level.AGGRESSIVE
 
 
+@pytest.mark.parametrize("check_after_s", [0.1, 600.0], ids=["looked for", "told by the client"])
 def test_a_topic_that_was_made_anew_between_two_looks_is_read_from_its_beginning(
     settings: ServiceSettings,
     topic: TopicName,
     write: Callable[[str], ControlWriter],
     open_log: Callable[..., ControlLog],
     monkeypatch: pytest.MonkeyPatch,
+    check_after_s: float,
 ) -> None:
+    monkeypatch.setattr(module, "CHECK_AFTER_S", 600.0)
+    monkeypatch.setattr(module, "RETRY_S", 0.1)
     log = open_log()
     for number in range(9):
         say(write(NAMES[0]), level(number))
@@ -280,8 +285,8 @@ def test_a_topic_that_was_made_anew_between_two_looks_is_read_from_its_beginning
     client.delete_topics([topic])[topic].result(20)
     wait_until(lambda: topic not in client.list_topics(timeout=20).topics, "the topic's end")
     say(write(NAMES[1]), Level.SOFT)
-    monkeypatch.setattr(module, "CHECK_AFTER_S", 0.1)
-    log._check_at_s = 0.0
+    monkeypatch.setattr(module, "CHECK_AFTER_S", check_after_s)
+    log._check_at_s = time.monotonic() + (0.0 if check_after_s < 1 else check_after_s)
     wait_until(lambda: read(log).view(NAMES[1]).level(NOW) is Level.SOFT, "what the new topic says")
     wait_until(lambda: read(log).lost(NAMES[0]), "the new topic's end")
 

@@ -45,8 +45,8 @@ def test_the_first_is_early_and_the_next_waits_its_interval() -> None:
 
 @pytest.mark.parametrize(
     ("written_s", "waits_s"),
-    [(3, 7), (7.5, 2.5), (8, 2.5), (60, 2.5)],
-    ids=["what-is-left", "a-quarter", "never-less", "nor-later"],
+    [(3, 7), (6, 4), (8, 4), (60, 4)],
+    ids=["what-is-left", "as-much-as-must-be", "never-less", "nor-later"],
 )
 def test_what_waited_while_a_batch_was_written_waits_no_whole_interval_more(written_s: float, waits_s: float) -> None:
     sink = Sink()

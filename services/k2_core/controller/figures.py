@@ -19,7 +19,7 @@ LOAD: Final[Mapping[str, str]] = {
     "uncommitted_age_seconds": "Age of the oldest record that the table has not passed, 0 without any",
     "memory_ratio": "Of the sink that uses most, the share of its memory",
     "sink_records_per_second": "What one sink takes in, as the last decision reckoned",
-    "utilization_ratio": "Share of the ready sinks' throughput that the offered load takes",
+    "utilization_ratio": "Share of its throughput that the offered load takes of the fullest ready sink",
 }
 """Figures that a decision is made from, with what they are."""
 WORDS: Final[Mapping[str, str]] = {

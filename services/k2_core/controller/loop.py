@@ -21,9 +21,11 @@ from k2_core.controller.sight import Executor, observe
 from k2_core.controller.stall import Stall, StallWatch
 from k2_core.errors import K2Error, KafkaUnavailableError, SetupError, StateError
 from k2_core.policy.decision import Decision, PolicyState, step
+from k2_core.policy.degradation import LevelState
 from k2_core.policy.memory import from_dict, to_dict
 from k2_core.policy.observation import Observation
 from k2_core.policy.thresholds import PolicyConfig
+from k2_core.types import Level
 
 REMEMBER_EVERY_S: Final = 10.0
 """A controller that dies has forgotten at most so much of rates and calm; levels and replicas are stored at once."""
@@ -97,8 +99,9 @@ class Controller:
         try:
             return from_dict(view.memory["policy"])
         except (StateError, KeyError) as error:
-            _log.warning("memory: begins anew", extra={"error": str(error)})
-            return PolicyState()
+            level = Level.NORMAL if view.command is None else view.command.level
+            _log.warning("memory: begins anew at the level at work", extra={"error": str(error), "level": int(level)})
+            return PolicyState(level=LevelState(level))
 
     @property
     def asked_for(self) -> int | None:

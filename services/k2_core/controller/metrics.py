@@ -44,6 +44,7 @@ class ControllerMetrics:
         self._override = gauge("k2_controller_override", "1 while a person's decision is in force")
         self._load = {name: gauge(f"k2_controller_{name}", text, "is") for name, text in LOAD.items()}
         self._words = {name: gauge(f"k2_controller_{name}", text, "of", "word") for name, text in WORDS.items()}
+        self._said: dict[str, frozenset[tuple[str, ...]]] = {}
         self._lags = {name: gauge(*lag, "topic") for name, lag in _LAGS.items()}
         self.turns = Counter("k2_controller_turns", "Looks and decisions by outcome", ("outcome",), registry=registry)
 
@@ -64,9 +65,11 @@ class ControllerMetrics:
         for name, value in load(decision).items():
             _set(self._load[name], "seen", value)
         for name, found in words(decision).items():
-            self._words[name].clear()
+            for labels in self._said.get(name, frozenset()) - set(found):
+                self._words[name].remove(*labels)
             for labels in found:
                 self._words[name].labels(*labels).set(1)
+            self._said[name] = frozenset(found)
         self.turns.labels("held" if tick.look is None else "looked").inc()
         lags = {} if tick.look is None else by_topic(tick.look.partitions)
         for name, series in self._lags.items():

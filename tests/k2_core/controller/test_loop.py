@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from k2_core import control_log, control_topic
 from k2_core.commit_signal import CommitSignal
-from k2_core.control import ControlView, Override, command_key
+from k2_core.control import Command, ControlView, Override, command_key
 from k2_core.control_topic import ControlReader, ControlWriter
 from k2_core.controller import stall
 from k2_core.controller.look import Look, Looker
@@ -103,6 +103,16 @@ def test_another_one_goes_on_from_what_was_decided(world: World, controllers: Ca
     tell(world, 0)
     tick = second.tick(ONE_SINK)
     assert (tick.decision.level.applied, tick.told) == (level, False)  # its first look has no rates yet
+
+
+def test_a_memory_that_cannot_be_read_leaves_the_level_at_work(
+    world: World, controllers: Callable[[], Controller]
+) -> None:
+    writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
+    writer.memory({"policy": {"format": 99}})
+    writer.command(Command(Level.AGGRESSIVE, "FirstCrossing", datetime.now(UTC)))
+    tell(world, 0)
+    assert controllers().tick(ONE_SINK).decision.level.applied is Level.AGGRESSIVE
 
 
 @pytest.mark.parametrize("memory", [{"policy": {"format": 99}}, {}], ids=["newer", "empty"])
