@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -44,6 +44,9 @@ ATTEMPTS: Final = 20
 """Attempts at one batch before the sink gives it up to its supervisor: with backoff about two minutes."""
 _FIRST_BACKOFF_S: Final = 0.05
 _MAX_BACKOFF_S: Final = 10.0
+
+_SHOWN: Final = 300
+"""Characters of an error that may name every file."""
 
 _log = logging.getLogger(__name__)
 
@@ -167,7 +170,8 @@ class TableWriter:
         """Take files out of the table, on exactly the head that was loaded; return whether that was it.
 
         Nothing is tried again, and no file is touched: where there was no clear answer the next load says whether the
-        table still has them.
+        table still has them. The library looks for them with several threads and one evaluator, which keeps the
+        manifest that it is at in itself: it now and then misses one that is there, and refuses then.
 
         Args:
             table: As it was loaded.
@@ -190,7 +194,8 @@ class TableWriter:
                 written_in = f"{overwrite.snapshot_id}@{table.metadata.next_sequence_number()}"
                 transaction.set_properties({STATE_KEY: text, SNAPSHOT_KEY: written_in})
                 self.table = transaction.commit_transaction()
-        except CommitFailedException:
+        except (CommitFailedException, ValidationException) as error:
+            _log.info("files stay for now", extra={"files": len(files), "error": str(error)[:_SHOWN]})
             self._count("conflict")
             return False
         return True

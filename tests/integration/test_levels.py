@@ -149,17 +149,18 @@ def owed_symbols(running: Running) -> list[str]:
     return [symbol for entry in audit_of(running)["open_ledger"] for symbol in entry["symbols"]]
 
 
-def test_sinks_come_with_a_backlog_and_go_without_loss(start: Callable[..., Running], tmp_path: Path) -> None:
-    scaling = {"mode": "Auto", "minReplicas": 1, "maxReplicas": 3, "assumedPerSecond": RATE // 2, "settleSeconds": 1}
+def test_sinks_come_with_the_load_and_go_without_loss(start: Callable[..., Running], tmp_path: Path) -> None:
+    scaling = {"mode": "Auto", "maxReplicas": 3, "assumedPerSecond": RATE, "settleSeconds": 1}
+    scaling |= {"targetUtilization": 0.01, "maxUtilization": 0.02}  # a load that is nothing to a sink wants three
     file = pipeline(tmp_path, scaling=scaling, degradation={"mode": "Off"})  # else something may be owed at the end
     running = start("-f", file, "--synthetic", "--rate", RATE)
     running.until(lambda: running.rows() > 0)
-    running.until(lambda: len(sinks_of(running)) >= 2)  # what one takes in soon refutes the assumption, at full use
+    running.until(lambda: len(sinks_of(running)) == 3)
     for name, pid in sinks_of(running).items():
         if name == "sink-0":
             os.kill(pid, signal.SIGKILL)
     before = running.rows()
-    running.until(lambda: running.rows() > before and len(sinks_of(running)) >= 2 and well(running))
+    running.until(lambda: running.rows() > before and len(sinks_of(running)) == 3 and well(running))
     assert running.end(signal.SIGINT) == 0, running.said()
     nothing_is_left_of(running)
     proof = audit_of(running)

@@ -14,7 +14,7 @@ from k2_operator.decided import Decided, changes, news, shown, steady, taken, ve
 from support.decided_by import CALM, config, decision, tick
 
 CALMLY = decision()
-STORM = decision(replace(CALM, unread_records=20_000, oldest_unread_age_s=60))
+STORM = decision(replace(CALM, unread_records=20_000, oldest_unread_age_s=60, offered_per_s=3_000.0))
 OFF = decision(settings=config(Mode.OFF, Mode.OFF))
 STALL = Stall(31.0, 7, ("pod/1/ab",))
 NOW = "2026-01-01T00:00:00Z"

@@ -66,6 +66,16 @@ def test_sinks_go_on_from_it(aged: Aged) -> None:
     assert counts(aged) == {0: 40, 1: 40}
 
 
+def test_files_that_the_library_does_not_find_stay_for_now(aged: Aged) -> None:
+    days(aged, 3)
+    gone = files_before(aged.writer.load()[0], day(2), 99)
+    assert aged.aging(keep_days=1).step(Level.NORMAL) == 40
+    table, state = aged.writer.load()
+    assert not aged.writer.let_go(table, gone, state, {})
+    assert aged.writer.load()[0].current_snapshot() == table.current_snapshot()
+    assert aged.held() == aged.since(1)
+
+
 def test_nothing_is_done_before_its_time(aged: Aged) -> None:
     days(aged, 3)
     aging = aged.aging(keep_days=2)
