@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from k2_core.controller.figures import LOAD, WORDS, load, words
-from k2_core.metrics import LATENCY_BUCKETS_S
+from k2_core.metrics import LATENCY_BUCKETS_S, Words
 from k2_operator.decided import Decided
 from k2_operator.names import TRINO_COORDINATOR, TRINO_WORKER
 from k2_operator.store import Key
@@ -76,11 +76,12 @@ class OperatorMetrics:
             name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
             for name, text in {**_DECIDED, **LOAD}.items()
         }
-        self._words = {
-            name: Gauge(f"k2_operator_pipeline_{name}", text, (*_PIPELINE, "of", "word"), registry=registry)
-            for name, text in WORDS.items()
-        }
-        self._said: dict[Key, Mapping[str, Set[tuple[str, str]]]] = {}
+        self._words = Words(
+            {
+                name: Gauge(f"k2_operator_pipeline_{name}", text, (*_PIPELINE, "of", "word"), registry=registry)
+                for name, text in WORDS.items()
+            }
+        )
         self._trino = {
             name: Gauge(f"k2_operator_pipeline_{name}", text, _PIPELINE, registry=registry)
             for name, text in _TRINO.items()
@@ -131,20 +132,9 @@ class OperatorMetrics:
                 "retention_seconds": decision.retention_s,
                 **load(decision),
             }
-        self._show_words(key, {} if decision is None else words(decision))
+        self._words.show({} if decision is None else words(decision), *key)
         for name, gauge in self._decided.items():
             self.show(gauge, key, figures.get(name))
-
-    def _show_words(self, key: Key, said: Mapping[str, Set[tuple[str, str]]]) -> None:
-        before = self._said.pop(key, {})
-        for name, gauge in self._words.items():
-            found = said.get(name, set())
-            for labels in before.get(name, set()) - found:
-                gauge.remove(*key, *labels)
-            for labels in found:
-                gauge.labels(*key, *labels).set(1)
-        if said:
-            self._said[key] = said
 
     def show_trino(self, key: Key, workloads: Sequence[Workload]) -> None:
         """Show the nodes of a Trino that the operator runs; nothing where there is none."""

@@ -6,7 +6,7 @@ Names are `k2_*`, seconds and bytes, counters end in `_total` (https://prometheu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from importlib import metadata
 from typing import Final
 
@@ -42,6 +42,30 @@ def watch_breakers(breakers: Iterable[CircuitBreaker], registry: CollectorRegist
     )
     for breaker in breakers:
         gauge.labels(breaker.name).set_function(lambda breaker=breaker: float(breaker.state))  # type: ignore[misc]
+
+
+class Words:
+    """Words that are said now, by the names of their gauges: each a series of 1 while it is said, and absent otherwise.
+
+    Args:
+        gauges: With the labels of whose words they are, and then those of a word.
+    """
+
+    def __init__(self, gauges: Mapping[str, Gauge]) -> None:
+        self._gauges = gauges
+        self._said: dict[tuple[str, ...], Mapping[str, Set[tuple[str, ...]]]] = {}
+
+    def show(self, said: Mapping[str, Set[tuple[str, ...]]], *whose: str) -> None:
+        """Show these words in place of the last; no word is ever absent in between that is in both."""
+        before = self._said.pop(whose, {})
+        for name, gauge in self._gauges.items():
+            found = said.get(name, frozenset())
+            for labels in before.get(name, frozenset()) - found:
+                gauge.remove(*whose, *labels)
+            for labels in found:
+                gauge.labels(*whose, *labels).set(1)
+        if said:
+            self._said[whose] = said
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import metadata
 
 import pytest
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from k2_core.breaker import CircuitBreaker
 from k2_core.errors import RetryableError
-from k2_core.metrics import CONTENT_TYPE, LATENCY_BUCKETS_S, exposition, new_registry, watch_breakers
+from k2_core.metrics import CONTENT_TYPE, LATENCY_BUCKETS_S, Words, exposition, new_registry, watch_breakers
 
 
 def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -64,3 +64,19 @@ def test_buckets_reach_from_a_cache_hit_to_a_minute() -> None:
 
 def test_the_content_type_is_that_of_the_text() -> None:
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+def test_a_word_is_there_while_it_is_said_and_nobody_elses_goes_with_it() -> None:
+    registry = CollectorRegistry()
+    words = Words({"why": Gauge("k2_test_why", "Of a test", ("name", "word"), registry=registry)})
+
+    def said() -> set[tuple[str, str]]:
+        (family,) = registry.collect()
+        return {(one.labels["name"], one.labels["word"]) for one in family.samples}
+
+    words.show({"why": {("a",), ("b",)}}, "one")
+    words.show({"why": {("a",)}}, "two")
+    words.show({"why": {("b",), ("c",)}}, "one")
+    assert said() == {("one", "b"), ("one", "c"), ("two", "a")}
+    words.show({}, "one")
+    assert said() == {("two", "a")}

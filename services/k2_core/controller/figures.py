@@ -45,7 +45,7 @@ def load(decision: Decision) -> dict[str, float | None]:
     }
 
 
-def words(decision: Decision) -> dict[str, set[tuple[str, str]]]:
+def words(decision: Decision) -> dict[str, set[tuple[str, ...]]]:
     """Return what a decision comes with, by the names of `WORDS`: of what, and the word."""
     level, sinks = decision.level, decision.replicas.step
     return {

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from k2_core.controller.figures import LOAD, WORDS, load, words
 from k2_core.controller.lag import Lag, by_topic
 from k2_core.controller.loop import Tick
+from k2_core.metrics import Words
 from k2_core.types import TopicName
 
 _LAGS: Final = {
@@ -43,8 +44,7 @@ class ControllerMetrics:
         self._missing = gauge("k2_controller_missing_figures", "Figures that hold decisions as they are not known")
         self._override = gauge("k2_controller_override", "1 while a person's decision is in force")
         self._load = {name: gauge(f"k2_controller_{name}", text, "is") for name, text in LOAD.items()}
-        self._words = {name: gauge(f"k2_controller_{name}", text, "of", "word") for name, text in WORDS.items()}
-        self._said: dict[str, frozenset[tuple[str, ...]]] = {}
+        self._words = Words({name: gauge(f"k2_controller_{name}", text, "of", "word") for name, text in WORDS.items()})
         self._lags = {name: gauge(*lag, "topic") for name, lag in _LAGS.items()}
         self.turns = Counter("k2_controller_turns", "Looks and decisions by outcome", ("outcome",), registry=registry)
 
@@ -64,12 +64,7 @@ class ControllerMetrics:
         _set(self._deferred_age, "oldest", seen.oldest_deferred_age_s)
         for name, value in load(decision).items():
             _set(self._load[name], "seen", value)
-        for name, found in words(decision).items():
-            for labels in self._said.get(name, frozenset()) - set(found):
-                self._words[name].remove(*labels)
-            for labels in found:
-                self._words[name].labels(*labels).set(1)
-            self._said[name] = frozenset(found)
+        self._words.show(words(decision))
         self.turns.labels("held" if tick.look is None else "looked").inc()
         lags = {} if tick.look is None else by_topic(tick.look.partitions)
         for name, series in self._lags.items():
