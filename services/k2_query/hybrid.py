@@ -24,12 +24,14 @@ from k2_query.log_watch import LogWatch
 from k2_query.raw_reader import RawReader, range_of
 from k2_query.segments import TailStore, TailView, Window
 
-ENDS_PATIENCE_S: Final = 0.5
-"""Kafka answers in 2 ms; a broker that takes longer than this is away."""
+ENDS_PATIENCE_S: Final = 1.0
+"""Kafka answers in 2 ms, on a crowded machine once in a while in 500; one that takes longer than this is away."""
 ENDS_PATIENCE_WHILE_AWAY_S: Final = 0.05
 """Once it is known to be away, for those who come after."""
-TAIL_PATIENCE_S: Final = 0.25
-"""The tail is a few milliseconds behind; what it has not read by then is said to be missing."""
+TAIL_PATIENCE_S: Final = 1.0
+"""The tail is a few milliseconds behind, likewise; what it has not read by then is said to be missing."""
+TAIL_PATIENCE_WHILE_BEHIND_S: Final = 0.25
+"""Once somebody has waited for it in vain, for those who come after: workers are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,10 @@ class HybridReader:
             lake = head.snapshot
             if lake.problem is not None:
                 return self._lake_alone(lake, lake.problem)
-            log, unanswered = self._bounds(head)
+            log, unanswered = self._bounds(head, budget)
             plan = boundary.make_plan(lake.state, log, self.topics, before.bounds if before else None)
-            self.store.wait_for({at.at: at.end for at in plan.uncommitted}, min(TAIL_PATIENCE_S, budget.remaining_s))
+            patience_s = TAIL_PATIENCE_WHILE_BEHIND_S if self.store.is_behind else TAIL_PATIENCE_S
+            self.store.wait_for({at.at: at.end for at in plan.uncommitted}, min(patience_s, budget.remaining_s))
             view = self.store.view()
         warnings = (*self._warnings(head, log, unanswered), *_explain(plan.missing))
         tail, missing_tail = self._uncommitted(plan, log, view, window, budget)
@@ -110,9 +113,10 @@ class HybridReader:
         missing = tuple(_whole(topic, boundary.NO_STATE) for topic in self.topics)
         return Reading(lake, empty, empty, missing, (f"the log was not read: {problem}",))
 
-    def _bounds(self, head: LakeHead) -> tuple[LogBounds, tuple[Missing, ...]]:
+    def _bounds(self, head: LakeHead, budget: Budget) -> tuple[LogBounds, tuple[Missing, ...]]:
         """Return the log's bounds, and what is missing because Kafka did not say where it ends."""
-        sighting = self.watch.ask(ENDS_PATIENCE_WHILE_AWAY_S if self.watch.problem else ENDS_PATIENCE_S)
+        patience_s = ENDS_PATIENCE_WHILE_AWAY_S if self.watch.problem else ENDS_PATIENCE_S
+        sighting = self.watch.ask(min(patience_s, budget.remaining_s))
         if sighting is not None:
             return sighting.bounds, ()
         last = self.watch.latest

@@ -111,6 +111,8 @@ class TailStore:
         self._waiting = 0
         self._codes: dict[str, int] = {}
         self.evicted_rows = 0
+        self.is_behind = False
+        """Whether whoever waited last did so in vain."""
 
     def restart(self, starts: Mapping[LogPartition, Offset], topic_ids: Mapping[TopicName, TopicId]) -> None:
         """Forget everything and begin at these positions."""
@@ -192,14 +194,15 @@ class TailStore:
     def wait_for(self, ends: Mapping[LogPartition, Offset], timeout_s: float) -> bool:
         """Wait until these positions are reached; returns whether they were."""
         with self._changed:
-            if self._reached(ends):
-                return True
-            self._waiting += 1
-            self._changed.notify_all()
-            try:
-                return self._changed.wait_for(lambda: self._reached(ends), timeout_s)
-            finally:
-                self._waiting -= 1
+            if not self._reached(ends):
+                self._waiting += 1
+                self._changed.notify_all()
+                try:
+                    self._changed.wait_for(lambda: self._reached(ends), timeout_s)
+                finally:
+                    self._waiting -= 1
+            self.is_behind = not self._reached(ends)
+            return not self.is_behind
 
     def linger(self, longest_s: float) -> None:
         """Return after a while, or as soon as somebody waits for what comes next; called by whoever appends."""

@@ -162,6 +162,7 @@ def test_waiting_ends_when_the_positions_are_reached() -> None:
     store = store_of()
     assert not store.wait_for({AT[0]: Offset(1)}, 0.01)
     assert not store.wait_for({LogPartition(TopicName("other"), Partition(0)): Offset(1)}, 0.01)
+    assert store.is_behind
 
     def write() -> None:
         store.linger(30)
@@ -172,6 +173,7 @@ def test_waiting_ends_when_the_positions_are_reached() -> None:
     assert store.wait_for({AT[0]: Offset(2)}, 30), "linger ends as soon as somebody waits"
     writer.join()
     assert store.wait_for({AT[0]: Offset(2)}, 0)
+    assert not store.is_behind
 
 
 def test_a_restart_forgets_everything_even_under_a_lease() -> None:

@@ -20,7 +20,7 @@ from k2_core.records import TRADES
 from k2_core.state import STATE_KEY, CommitState, LedgerEntry
 from k2_core.tables import load_table
 from k2_core.types import Offset, TopicId
-from k2_query.maintenance.statements import Action
+from k2_query.maintenance.statements import Action, Task
 from k2_query.maintenance.upkeep import ATTEMPTS
 from k2_sink.commit import Committed
 from k2_sink.protocol import Claim, Span
@@ -202,30 +202,38 @@ class TestMeanwhile:
                 lake=lake.environment,
                 spec={"degradation": {"mode": "Off"}},
             )
-            trades = make_trades(3_000, seed=1)
+            trades = make_trades(12_000, seed=1)
             sink = work.start(K2_SINK_CHECK_EVERY_S="0.5")
+            rewrites: list[Task] = []
 
-            def feed() -> None:
+            def feed() -> int:
                 for end in range(300, len(trades) + 1, 300):  # each part is a commit of its own
                     work.produce(trades[end - 300 : end])
                     wait_until(partial(reached, end), "the commit")
+                    wait_until(looked_at, "the sink to look at what it wrote, without which nothing is rewritten")
+                    if end >= 3_000 and rewrites:
+                        break
+                return end
 
             def reached(end: int) -> bool:
                 return work.committed() >= end
 
-            rewrites = 0
+            def looked_at() -> bool:
+                with lake.upkeep() as upkeep:
+                    return not upkeep.plan().waiting
+
             try:
                 with ThreadPoolExecutor(1) as pool:
                     fed = pool.submit(feed)
                     while not fed.done():
                         done = [one.task for one in lake.maintain()]
-                        rewrites += sum((one.table, one.action) == ("trades", Action.OPTIMIZE) for one in done)
-                    fed.result()
+                        rewrites += [one for one in done if (one.table, one.action) == ("trades", Action.OPTIMIZE)]
+                    end = fed.result()
                 assert sink.terminate() == 0, sink.log.read_text()
             finally:
                 work.close()
             assert rewrites
-            work.check(trades)
+            work.check(trades[:end])
 
 
 class TestWhatFails:
