@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_query.settings import DEVELOPMENT_KEY
+from support.api import in_time
 from support.cli import k2
 from support.records import Record, make_trades
 from support.sink import SinkWorkspace
@@ -103,11 +105,15 @@ def test_while_ranges_are_owed_answers_are_complete_and_the_audit_balances(work:
     assert work.check_every_snapshot() > 0
 
 
+def asked(client: httpx.Client, symbol: str) -> dict[str, Any]:
+    return in_time(lambda: dict(client.get("/v1/trades", params={"symbol": symbol, "limit": 10_000}).json()))
+
+
 def answers_are_complete(work: SinkWorkspace, trades: list[Record]) -> None:
     """Ask a service that has just begun for each symbol: from table, ledger and log together all comes once."""
     with query(work) as client:
         for symbol in (LOW, NORMAL, CRITICAL):
-            answer = client.get("/v1/trades", params={"symbol": symbol, "limit": 10_000}).json()
+            answer = asked(client, symbol)
             assert {row["message_id"] for row in answer["data"]} == ids(trades, symbol)
             assert len(answer["data"]) == len(ids(trades, symbol))
             assert answer["meta"]["complete"]

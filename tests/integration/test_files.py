@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from k2_query.settings import DEVELOPMENT_KEY
+from support.api import in_time
 from support.asx import Trade, answered, line, read, write
 from support.captures import capture_files
 from support.cli import k2
@@ -54,7 +55,7 @@ def pipeline_file(folder: Path, files: dict[str, tuple[Path, str]], *others: dic
 def answers(client: httpx.Client, symbol: str, start: datetime, end: datetime) -> Iterator[Trade]:
     """All trades of a symbol and time, in halves until each fits one answer."""
     parameters = {"symbol": symbol, "start": start.isoformat(), "end": end.isoformat(), "limit": str(MOST_ROWS)}
-    answer = client.get("/v1/trades", params=parameters).raise_for_status().json()
+    answer = in_time(lambda: dict(client.get("/v1/trades", params=parameters).raise_for_status().json()))
     assert answer["meta"]["complete"] is True
     if len(answer["data"]) == MOST_ROWS:
         middle = start + (end - start) / 2

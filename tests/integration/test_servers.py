@@ -20,6 +20,7 @@ from k2_cli.stack import ports
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin
+from support.api import in_time
 from support.lake import environment_settings
 from support.postgres import SHIBBOLETH, LocalPostgres
 from support.records import make_trades
@@ -226,7 +227,8 @@ class TestSecureKafka:
         work.produce(trades[600:])
         wanted = {trade["message_id"] for trade in trades if trade["symbol"] == "BTCUSDT"}
         with query(work.environment(), work.folder / "query.log") as client:
-            answer = client.get("/v1/trades", params={"symbol": "BTCUSDT", "limit": 10_000}).json()
+            parameters = {"symbol": "BTCUSDT", "limit": "10000"}
+            answer = in_time(lambda: dict(client.get("/v1/trades", params=parameters).json()))
             assert answer["meta"]["complete"] is True
             assert {row["message_id"] for row in answer["data"]} == wanted
 

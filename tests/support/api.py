@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,11 +39,8 @@ class Api:
         return body
 
     def get(self, path: str, status: int = 200, **parameters: Any) -> dict[str, Any]:
-        """The same, asked for again while Kafka or the tail took too long: on a crowded machine an answer says so."""
-        body: dict[str, Any] = wait_until(
-            lambda: _in_time(self.once(path, status, **parameters)), f"an answer of {path} in time"
-        )
-        return body
+        """The same, asked for again while it is short for want of time."""
+        return in_time(lambda: self.once(path, status, **parameters))
 
     def whole(self, path: str, **parameters: Any) -> dict[str, Any]:
         """The body of an answer that must be complete."""
@@ -58,10 +55,16 @@ class Api:
         return [row["message_id"] for row in self.whole("/v1/trades", **parameters)["data"]]
 
 
-def _in_time(body: dict[str, Any]) -> dict[str, Any] | None:
-    late = {boundary.UNREAD, boundary.NO_ANSWER}
-    gaps = body.get("meta", {}).get("incomplete_ranges", ())
-    return None if late & {gap["reason"] for gap in gaps} else body
+def in_time(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """An answer that is not short for want of time: where Kafka or the tail takes too long, an answer says so."""
+
+    def asked() -> dict[str, Any] | None:
+        body = ask()
+        reasons = {gap["reason"] for gap in body.get("meta", {}).get("incomplete_ranges", ())}
+        return None if reasons & {boundary.UNREAD, boundary.NO_ANSWER} else body
+
+    body: dict[str, Any] = wait_until(asked, "an answer for which there was time")
+    return body
 
 
 @contextmanager
