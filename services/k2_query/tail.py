@@ -173,17 +173,25 @@ class Tail:
         self.metrics.exchange_freshness.observe(ages[np.abs(ages) <= 60])
 
     def _in_step(self) -> bool:
-        """Whether the store still begins where the lake ends: not overtaken by far, and not rolled back."""
+        """Whether the store still begins where the lake ends: not overtaken by far, and not rolled back.
+
+        The last sighting may be older than the lake's head. Its ends then lie before what was committed since, which is
+        neither: to begin again for it would leave a query without the tail while that is read once more.
+        """
         now = time.monotonic()
         latest = self.watch.latest
         if latest is None or now - self._compared_at < COMPARE_S:
             return True
         self._compared_at = now
         covered = self.store.covered()
-        for at, wanted in self._starts(latest.bounds).items():
-            start, position = covered.get(at, (wanted, wanted))
-            if wanted < start or wanted > position + SKIP_AHEAD_RECORDS:
-                return False
+        committed = self.positions(latest.bounds)
+        for name, topic in latest.bounds.topics.items():
+            for partition, first in topic.starts.items():
+                at = LogPartition(name, partition)
+                wanted = max(first, committed.get(at, first))
+                start, position = covered.get(at, (wanted, wanted))
+                if wanted < start or min(wanted, topic.ends[partition]) > position + SKIP_AHEAD_RECORDS:
+                    return False
         return True
 
 

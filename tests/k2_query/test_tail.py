@@ -48,6 +48,11 @@ class Followed:
     def start(self, at: LogPartition) -> int:
         return self.store.covered().get(at, (0, 0))[0]
 
+    def end(self, at: LogPartition) -> int | None:
+        """Where the log was last seen to end."""
+        latest = self.watch.latest
+        return None if latest is None else latest.bounds.topics[at.topic].ends[at.partition]
+
     def sequences(self, at: LogPartition) -> list[int]:
         rows, _ = self.store.view().select(EVERYTHING, [LogRange(at, Offset(0), Offset(10**9))])
         found: list[int] = rows.column("sequence").to_pylist()
@@ -143,6 +148,25 @@ def test_when_overtaken_while_running_it_begins_again(
         wait_until(lambda: followed.position(at) == 10, "the end")
         followed.committed[at] = Offset(10)
         wait_until(lambda: followed.start(at) == 10, "the new beginning")
+
+
+def test_a_commit_that_is_newer_than_the_last_look_at_the_log_is_no_reason_to_begin_again(
+    world: World, at: LogPartition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPARE_S", 0.0)
+    with following(world) as followed:
+        wait_until(lambda: followed.position(at) == 10, "the end")
+        wait_until(lambda: followed.end(at) == 10, "a look")
+        followed.watch.stop()  # it looks no more, and who begins again would have to wait for it
+        world.produce(make_records("BTCUSDT", 10, 5, BASE))
+        wait_until(lambda: followed.position(at) == 15, "what a commit takes in")
+        followed.committed[at] = Offset(15)
+        followed.store.trim(followed.committed)
+        for end in (20, 25):  # the tail has compared between the two
+            world.produce(make_records("BTCUSDT", end - 5, 5, BASE))
+            wait_until(lambda end=end: followed.position(at) == end, "what comes after it")  # type: ignore[misc]
+        assert followed.start(at) == 15
+        assert followed.tail.problem is None
 
 
 def test_a_rollback_makes_it_read_again(world: World, at: LogPartition) -> None:
