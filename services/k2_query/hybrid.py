@@ -126,14 +126,15 @@ class HybridReader:
                 LogBounds(state.cluster_id if state else "", {}),
                 tuple(_whole(topic, boundary.NO_ANSWER) for topic in self.topics),
             )
-        covered = self.store.covered()
+        covered, committed = self.store.covered(), positions_of(head, last.bounds)
         topics = {}
         missing = []
         for name, topic in last.bounds.topics.items():
-            ends = {
-                partition: covered.get(LogPartition(name, partition), (end, end))[1]
-                for partition, end in topic.ends.items()
-            }
+            ends = {}
+            for partition, end in topic.ends.items():
+                at = LogPartition(name, partition)
+                # What the table has taken in was there, however long ago the brokers were last seen.
+                ends[partition] = max(covered.get(at, (end, end))[1], committed.get(at, end))
             topics[name] = replace(topic, ends=ends)
             missing += [
                 Missing(LogPartition(name, partition), end, None, boundary.NO_ANSWER) for partition, end in ends.items()

@@ -26,16 +26,9 @@ from support.waiting import wait_until
 pytestmark = pytest.mark.kafka
 
 
-def head_id(world: World) -> int:
-    table = world.catalog.load_table((world.namespace, "trades"))
-    snapshot = table.current_snapshot()
-    assert snapshot is not None
-    return snapshot.snapshot_id
-
-
 def commit(world: World, api: Api, **how: Any) -> None:
     world.commit(**how)
-    wait_snapshot(api, head_id(world))
+    wait_snapshot(api, world.head_id())
 
 
 def ids(records: list[Record], symbol: str = "BTCUSDT") -> list[str]:
@@ -54,7 +47,7 @@ def test_answers_from_table_and_log_together_each_record_once(world: World, api:
 
     assert [row["message_id"] for row in body["data"]] == ids(first + second)
     assert body["meta"]["rows"] == {"lake": 300, "tail": 150, "ledger": 0}
-    assert body["meta"]["snapshot_id"] == str(head_id(world))
+    assert body["meta"]["snapshot_id"] == str(world.head_id())
     assert body["meta"]["query_time_ms"] > 0
 
 
@@ -183,14 +176,14 @@ def test_lake_and_tail_alone_are_the_two_halves(filled: Api) -> None:
 def test_an_older_snapshot_is_read_alone(world: World, api: Api) -> None:
     world.produce(make_records("BTCUSDT", 1, 10, BASE))
     commit(world, api)
-    older, between = head_id(world), datetime.now(UTC)
+    older, between = world.head_id(), datetime.now(UTC)
     wait_until(lambda: datetime.now(UTC) > between + timedelta(milliseconds=5), "the next millisecond")
     world.produce(make_records("BTCUSDT", 11, 10, BASE + timedelta(seconds=1)))
     commit(world, api)
 
     assert len(api.ids(snapshot_id=older)) == 10
     assert len(api.ids(as_of=between.isoformat())) == 10
-    assert len(api.ids(snapshot_id=head_id(world))) == 20
+    assert len(api.ids(snapshot_id=world.head_id())) == 20
     assert api.get("/v1/trades", symbol="BTCUSDT", snapshot_id=older)["meta"]["snapshot_id"] == str(older)
     assert api.get("/v1/trades", 400, symbol="BTCUSDT", snapshot_id=1)["parameter"] == "snapshot_id"
     assert api.get("/v1/trades", 400, symbol="BTCUSDT", as_of="2001-01-01")["parameter"] == "as_of"
@@ -278,13 +271,13 @@ def test_snapshots_and_tables_say_what_is_stored(world: World, api: Api) -> None
     assert api.get("/v1/tables")["data"] == []
     world.produce(make_records("BTCUSDT", 1, 10, BASE))
     commit(world, api)
-    first = head_id(world)
+    first = world.head_id()
     world.produce(make_records("BTCUSDT", 11, 5, BASE + timedelta(minutes=20)))
     commit(world, api)
 
     newest, oldest = api.get("/v1/snapshots")["data"]
 
-    assert (newest["snapshot_id"], newest["parent_id"]) == (str(head_id(world)), str(first))
+    assert (newest["snapshot_id"], newest["parent_id"]) == (str(world.head_id()), str(first))
     assert (newest["rows_added"], newest["rows_total"], newest["operation"]) == (5, 15, "append")
     assert (oldest["parent_id"], oldest["rows_added"], oldest["batch_id"]) == (None, 10, "batch-10")
     assert datetime.fromisoformat(newest["committed_at"]) > datetime.fromisoformat(oldest["committed_at"])
@@ -421,7 +414,7 @@ def test_records_that_left_the_log_before_a_commit_are_said_to_be_missing(world:
 def test_a_table_without_a_usable_state_is_read_alone_and_says_so(world: World, api: Api) -> None:
     logged = world.produce(make_records("BTCUSDT", 1, 10, BASE))
     world.write(table_rows(logged[:4]), None)
-    wait_snapshot(api, head_id(world))
+    wait_snapshot(api, world.head_id())
     body = api.get("/v1/trades", symbol="BTCUSDT")
     assert len(body["data"]) == 4
     assert body["meta"]["complete"] is False
@@ -465,7 +458,7 @@ def test_starts_before_topic_and_table_and_picks_them_up(world: World, late: Api
     world.produce(make_records("BTCUSDT", 1, 5, BASE))
     wait_until(lambda: len(late.get("/v1/trades", symbol="BTCUSDT")["data"]) == 5, "the topic to be followed")
     world.commit()
-    wait_snapshot(late, head_id(world))
+    wait_snapshot(late, world.head_id())
     world.produce(make_records("BTCUSDT", 6, 5, BASE + timedelta(seconds=1)))
     assert len(late.ids()) == 10
 
@@ -598,7 +591,7 @@ def test_a_state_of_another_cluster_is_not_followed(world: World, api: Api) -> N
     world.produce(make_records("BTCUSDT", 1, 10, BASE))
     state = replace(world.commit(), cluster_id="another")
     world.write(table_rows([]), state)
-    wait_snapshot(api, head_id(world))
+    wait_snapshot(api, world.head_id())
     body = api.get("/v1/trades", symbol="BTCUSDT")
     assert len(body["data"]) == 10
     assert body["meta"]["incomplete_ranges"][0]["reason"] == "other_cluster"

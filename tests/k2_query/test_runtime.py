@@ -50,6 +50,23 @@ def _incomplete(api: Api) -> dict[str, object] | None:
     return None if body["meta"]["complete"] else body
 
 
+def test_a_commit_that_is_newer_than_the_brokers_last_answer_is_no_loss(world: World) -> None:
+    world.create_topic()
+    [*_, last] = world.produce(make_records("BTCUSDT", 1, 10, BASE))
+    with serve(world.settings, world.pipeline) as api:
+        wait_healthy(api)
+        api.runtime.tail.stop()
+        api.runtime.watch.stop()
+        world.produce(make_records("BTCUSDT", 11, 5, BASE + timedelta(seconds=1)))
+        world.commit()
+        wait_snapshot(api, world.head_id())
+        body = api.once("/v1/trades", symbol="BTCUSDT")
+    assert [row["sequence"] for row in body["data"]] == list(range(1, 16))
+    gaps = {gap["partition"]: gap for gap in body["meta"]["incomplete_ranges"]}
+    assert {gap["reason"] for gap in gaps.values()} == {"kafka_unavailable"}
+    assert (gaps[last.partition]["start"], gaps[last.partition]["end"]) == (15, None)
+
+
 def test_with_a_broker_that_never_answered_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2_core.kafka.ADMIN_TIMEOUT_S", 0.2)
     with closing(World("127.0.0.1:1", tmp_path, "q1")) as world:
@@ -79,9 +96,7 @@ def test_without_a_catalog_there_is_a_problem_and_then_the_last_snapshot(world: 
         wait_healthy(api)
         world.produce(make_records("BTCUSDT", 1, 5, BASE))
         world.commit()
-        head = world.catalog.load_table((world.namespace, "trades")).current_snapshot()
-        assert head is not None
-        wait_snapshot(api, head.snapshot_id)
+        wait_snapshot(api, world.head_id())
         database = world.folder / "catalog.db"
         database.write_bytes(b"no database" * 1000)
         wait_until(lambda: api.client.get("/health").status_code == 503, "the outage")

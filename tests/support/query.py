@@ -193,6 +193,12 @@ class World:
         self.log.extend(placed)
         return placed
 
+    def head_id(self) -> int:
+        """The id of the table's newest snapshot."""
+        head = self.catalog.load_table((self.namespace, "trades")).current_snapshot()
+        assert head is not None
+        return head.snapshot_id
+
     def ends(self) -> dict[Partition, Offset]:
         """The log's ends."""
         return self.admin.stable_ends(self.topic, [Partition(number) for number in range(self.partitions)])
