@@ -62,9 +62,9 @@ def test_a_commit_that_is_newer_than_the_brokers_last_answer_is_no_loss(world: W
         wait_snapshot(api, world.head_id())
         body = api.once("/v1/trades", symbol="BTCUSDT")
     assert [row["sequence"] for row in body["data"]] == list(range(1, 16))
-    gaps = {gap["partition"]: gap for gap in body["meta"]["incomplete_ranges"]}
-    assert {gap["reason"] for gap in gaps.values()} == {"kafka_unavailable"}
-    assert (gaps[last.partition]["start"], gaps[last.partition]["end"]) == (15, None)
+    gaps = body["meta"]["incomplete_ranges"]
+    assert {gap["reason"] for gap in gaps} == {"kafka_unavailable"}
+    assert [(gap["start"], gap["end"]) for gap in gaps if gap["partition"] == last.partition] == [(15, None)]
 
 
 def test_with_a_broker_that_never_answered_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
