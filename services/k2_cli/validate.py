@@ -10,7 +10,8 @@ import typer
 from k2_cli import output
 from k2_cli.exits import ExitCode
 from k2_core.errors import SpecError
-from k2_core.spec import inactive_settings, parse_pipeline, pipeline_faults, read_document
+from k2_core.spec import inactive_settings, parse_pipeline, pipeline_faults
+from k2_core.yaml_file import read_document
 
 EXAMPLE: Final = "Example:  k2 validate -f manifests/pipeline.yaml"
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_snake
 from pydantic_core import ErrorDetails
@@ -36,6 +35,7 @@ from k2_core.spec_services import MaintenanceSpec, QuerySpec, SinkSpec
 from k2_core.spec_trino import READABLE_CATALOG, TrinoClusterSpec, unreadable
 from k2_core.topics import topic_name
 from k2_core.types import TopicName
+from k2_core.yaml_file import read_document
 
 __all__ = [
     "API_VERSION",
@@ -65,7 +65,6 @@ __all__ = [
     "load_pipeline",
     "parse_pipeline",
     "pipeline_faults",
-    "read_document",
 ]
 
 API_VERSION: Final = "k2.dev/v1alpha1"
@@ -292,22 +291,6 @@ def load_pipeline(path: Path) -> Pipeline:
     return parse_pipeline(read_document(path))
 
 
-def read_document(path: Path) -> object:
-    """Read a YAML file, unchecked.
-
-    Raises:
-        SpecError: The file is missing or no YAML.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError("", f"{path} ({error})", "a readable UTF-8 file") from error
-    try:
-        return yaml.load(text, _UniqueKeyLoader)  # noqa: S506  # a SafeLoader that refuses repeated keys
-    except yaml.YAMLError as error:
-        raise SpecError("", f"{path}: {' '.join(str(error).split())}", "one YAML document") from error
-
-
 def parse_pipeline(document: object) -> Pipeline:
     """Check a parsed document.
 
@@ -338,22 +321,6 @@ def _validated(document: object) -> Pipeline:
         raise SpecError("", f"a document of type {type(document).__name__}", f"a mapping with kind: {KIND}")
     fields = {key: value for key, value in document.items() if key != "status"}
     return Pipeline.model_validate(fields, by_alias=True, by_name=False)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is a mistake and not a silent choice of the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):  # the loader itself refuses lists and mappings as keys
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"found the key {key.value!r} twice, expected once", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _faults(error: ValidationError) -> tuple[SpecError, ...]:
