@@ -44,7 +44,7 @@ class World:
         self.url = f"http://127.0.0.1:{self.port}"
         self.supervisor = Supervisor(self.said.append, clock=lambda: self.now_s)
         command = [sys.executable, "-c", SERVICE, str(self.port), str(self.stuck)]
-        self.process = ManagedProcess(name="sink-0", command=command, log=folder / "sink-0.log", stop_timeout_s=5)
+        self.process = ManagedProcess(name="sink-0", command=command, log=folder / "sink-0.log", stop_timeout_s=60)
         self.child = Child("sink-0", ProcessUnit(self.process), 0)
         self.hangs = Hangs(self.supervisor, {"sink-0": self.url}, self.said.append, clock=lambda: self.now_s)
         self._wait_for_an_answer(PATIENCE_S)
