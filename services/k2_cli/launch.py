@@ -185,6 +185,11 @@ class LocalStack:
             self.metrics_urls.pop(child.name, None)
         return wanted != len(working)
 
+    def running_sinks(self) -> dict[str, str]:
+        """Return where the sinks that run show their figures, by name."""
+        children = [child for child in self._supervisor.children if child.stage == STAGE_SINK and child.unit.running]
+        return {child.name: self.metrics_urls[child.name] for child in children if child.name in self.metrics_urls}
+
     def start_controller(self) -> None:
         """Start what decides the level and the number of sinks, unless the pipeline wants neither."""
         if self.pipeline.spec.decides:

@@ -25,7 +25,7 @@ from k2_cli.launch import CONTROLLER, STAGE_INGEST, Exchange, LocalStack, needs_
 from k2_cli.live import LiveFigures, sinks_wanted
 from k2_cli.looking import look
 from k2_cli.recovery.options import with_directory
-from k2_cli.scrape import Scraper
+from k2_cli.scrape import Sample, Scraper
 from k2_cli.sizes import DiskBudget
 from k2_cli.stack import disk
 from k2_cli.supervisor import Supervisor
@@ -372,8 +372,11 @@ class Session:
 
     def _settle(self) -> int:
         scraper = Scraper()
-        urls = [url for name, url in self.stack.metrics_urls.items() if name.startswith("sink-")]
-        left = settling.settle(lambda: [scraper.read(url) for url in urls], output.say)
+
+        def look_at_sinks() -> dict[str, Sample | None]:
+            return {name: scraper.read(url) for name, url in self.stack.running_sinks().items()}
+
+        left = settling.settle(look_at_sinks, output.say)
         scraper.close()
         return left
 

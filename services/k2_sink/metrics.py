@@ -52,7 +52,9 @@ class SinkMetrics:
         self.newest = gauge("newest_committed_timestamp_seconds", "event_time of the newest committed row")
         self.deferred = counter("deferred_records_total", "Records that confirmed commits put off, into the ledger")
         self.drained = counter("drained_records_total", "Records of the ledger that confirmed commits brought in")
-        self.ledger_records = gauge("ledger_open_records", "Records that are owed to the table, owned partitions")
+        self.ledger_records = gauge(
+            "ledger_open_records", "Records that are owed to the table or put off in hand, owned partitions"
+        )
         self.ledger_entries = gauge("ledger_open_entries", "Ranges of the log with such records, owned partitions")
         self.ledger_oldest = gauge("ledger_oldest_seconds", "Age in the log of the oldest of them, 0 without any")
         self.ledger_stuck = gauge(
@@ -113,9 +115,10 @@ class SinkMetrics:
         """
         positions, owed = batch.positions(), batch.ledger()
         self.partitions.set(len(positions))
+        # What is put off shows here before it ceases to be unread: who waits for both to be 0 must not miss it.
+        self.ledger_records.set(owed_records(owed) + batch.deferred)
         self.unread.set(sum(unread.values()))
         self.uncommitted.set(batch.rows)
-        self.ledger_records.set(owed_records(owed))
         self.ledger_entries.set(len(owed))
         oldest_ms = min((entry.oldest_ms for entry in owed), default=now_ms)
         self.ledger_oldest.set(max(0, now_ms - oldest_ms) / 1000)

@@ -195,8 +195,8 @@ class Storm:
         self.backlog.write(COMMIT_RECORDS)
         wait_until(lambda: self.backlog.written, "the log to grow")
         now = datetime.now(UTC)
-        wait_until(lambda: any(one.at > now for one in self.backlog.reports()), "the sink to say something")
-        (report,) = [one for one in self.backlog.reports() if one.at > now]
+        later = wait_until(lambda: [one for one in self.backlog.reports() if one.at > now], "the sink to say something")
+        (report,) = later
         assert (report.level, report.accepted, report.shed) == (Level.CIRCUIT_BREAK, 0, 0)
 
     def let_down_to(self, level: int) -> None:

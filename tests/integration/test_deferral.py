@@ -44,7 +44,8 @@ def query(work: SinkWorkspace) -> Iterator[httpx.Client]:
     try:
 
         def ports() -> list[int]:
-            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+            whole = log.read_text().rpartition("\n")[0].splitlines()
+            lines = [json.loads(line) for line in whole if line.startswith("{")]
             return [line["port"] for line in lines if line["message"] == "listening"]
 
         wait_until(lambda: ports() or child.poll() is not None, "the query service to listen")

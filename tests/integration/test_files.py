@@ -52,10 +52,15 @@ def pipeline_file(folder: Path, files: dict[str, tuple[Path, str]], *others: dic
     return path
 
 
+def asked(client: httpx.Client, path: str, **parameters: str) -> dict[str, Any]:
+    """An answer for which there was time."""
+    return in_time(lambda: dict(client.get(path, params=parameters).raise_for_status().json()))
+
+
 def answers(client: httpx.Client, symbol: str, start: datetime, end: datetime) -> Iterator[Trade]:
     """All trades of a symbol and time, in halves until each fits one answer."""
     parameters = {"symbol": symbol, "start": start.isoformat(), "end": end.isoformat(), "limit": str(MOST_ROWS)}
-    answer = in_time(lambda: dict(client.get("/v1/trades", params=parameters).raise_for_status().json()))
+    answer = asked(client, "/v1/trades", **parameters)
     assert answer["meta"]["complete"] is True
     if len(answer["data"]) == MOST_ROWS:
         middle = start + (end - start) / 2
@@ -94,11 +99,10 @@ def test_real_files_beside_an_exchange_over_a_kill_are_there_once_each(
     with httpx.Client(base_url=f"http://127.0.0.1:{running.port}", headers=headers, timeout=60) as client:
         for symbol, rows in expected.items():
             assert Counter(answers(client, symbol, *MARCH)) == rows
-            summary = client.get(f"/v1/summary/{symbol}").raise_for_status().json()["data"]
+            summary = asked(client, f"/v1/summary/{symbol}")["data"]
             on_market = Counter(at.date().isoformat() for _, _, _, at, _, venue, _ in rows.elements() if venue != "X")
             assert {day["day"]: day["trades"] for day in summary} == on_market
-        recent = client.get("/v1/trades/recent", params={"symbol": "BTCUSDT"}).raise_for_status().json()
-        assert recent["data"]
+        assert asked(client, "/v1/trades/recent", symbol="BTCUSDT")["data"]
     lag = k2("lag", "--json", "--dir", running.folder).document["partitions"]
     assert Counter(at["topic"] for at in lag) == {TRADES_TOPIC: 5, "market.crypto.trades.binance": 5}
     assert running.end(signal.SIGINT) == 0, running.said()

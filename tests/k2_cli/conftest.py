@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from k2_cli import scrape
 from k2_cli.stack.kafka import LocalKafka
 from support.cli import Lake
 from support.recovery import Recovered
+
+
+@pytest.fixture(autouse=True)
+def patient_scrapers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service of a test answers, though on a crowded machine not always within the second that users wait."""
+    monkeypatch.setattr(scrape, "TIMEOUT_S", 20.0)
 
 
 @pytest.fixture

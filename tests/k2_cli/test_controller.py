@@ -32,7 +32,7 @@ from k2_core.sink_report import SinkReport
 from k2_core.types import Level
 from support.controlled import World
 from support.kafka import TopicFactory
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -91,6 +91,11 @@ class Running:
         finally:
             scraper.close()
 
+    def shown(self) -> Sample:
+        """The figures, however long a crowded machine takes to answer."""
+        found: Sample = wait_until(self.figures, "the controller's figures")
+        return found
+
     def level(self) -> Level | None:
         reader = ControlReader(self.world.settings, self.world.pipeline.control_name)
         try:
@@ -108,6 +113,13 @@ class Running:
     def more_sinks(self) -> bool:
         self.crawl()
         return sinks_wanted(self.figures()) == 3
+
+    def at_ease(self) -> bool:
+        try:
+            health = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=PATIENCE_S).json()
+        except httpx.TransportError:
+            return False
+        return bool(health == {"status": "ok", "checks": {"control": "ok"}})
 
 
 @pytest.fixture
@@ -136,12 +148,11 @@ def test_a_backlog_raises_level_and_sinks_and_its_death_changes_neither(running:
     assert running.level() is not None
     second = running.start()
     wait_until(lambda: running.see("k2_controller_turns_total", 2), "another controller")
-    found = running.figures()
-    assert found is not None
+    found = running.shown()
     assert (found.total("k2_controller_level") or 0) >= level
     assert sinks_wanted(found) == 3
     second.send_signal(signal.SIGTERM)
-    assert second.wait(20) == 0
+    assert second.wait(PATIENCE_S) == 0
     assert running.level() is Level.SOFT  # with the pipeline: sinks are to bring in what they put off
 
 
@@ -157,15 +168,12 @@ def test_a_control_topic_that_is_deleted_is_made_again_at_the_same_level(running
     level = wait_until(lambda: running.see("k2_controller_turns_total", 3) and running.level(), "what was told")
     assert level >= Level.SOFT
     assert process.poll() is None
-    health = f"http://127.0.0.1:{running.port}/health"
-    wait_until(
-        lambda: httpx.get(health).json() == {"status": "ok", "checks": {"control": "ok"}}, "a controller at ease"
-    )
+    wait_until(running.at_ease, "a controller at ease")
 
 
 def test_wrong_settings_are_2(running: Running) -> None:
     process = running.start(K2_KAFKA_REPLICATION_FACTOR="none")
-    assert process.wait(30) == 2
+    assert process.wait(PATIENCE_S) == 2
     assert "K2_KAFKA_REPLICATION_FACTOR" in running.log
     assert "Traceback" not in running.log
 

@@ -28,7 +28,7 @@ def exchange(*options: object) -> Iterator[dict[str, str]]:
             assert process.stdout is not None
             yield json.loads(process.stdout.readline())
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -38,7 +38,7 @@ def received(url: str) -> list[Any]:
     with connect(url) as connection:
         try:
             while True:
-                found.append(json.loads(connection.recv(timeout=10)))
+                found.append(json.loads(connection.recv(timeout=60)))
         except ConnectionClosedOK:
             return found
 
@@ -59,7 +59,7 @@ def test_captures_are_replayed_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "b").write_text(f"1 {first}\n")
     options = ("--speed", 0, "--pass-malformed", "--capture", tmp_path / "a", tmp_path / "b")
     with exchange(*options) as where, connect(f"{where['websocket_url']}/stream?streams=btcusdt@trade") as connection:
-        assert [connection.recv(timeout=10) for _ in range(3)] == [first, second, "not json"]
+        assert [connection.recv(timeout=60) for _ in range(3)] == [first, second, "not json"]
 
 
 def test_a_first_id_that_is_none_is_bad_input() -> None:

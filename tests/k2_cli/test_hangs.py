@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from k2_cli.hangs import AGAIN_AFTER_S, ASK_EVERY_S, Hangs
@@ -19,6 +20,7 @@ from k2_cli.supervisor import Child, Supervisor
 from k2_cli.units import ProcessUnit
 from k2_core.health import LIVE_WITHIN_S
 
+PATIENCE_S = 60.0
 SERVICE = """
 import pathlib, sys, time
 from prometheus_client import CollectorRegistry
@@ -42,9 +44,24 @@ class World:
         self.url = f"http://127.0.0.1:{self.port}"
         self.supervisor = Supervisor(self.said.append, clock=lambda: self.now_s)
         command = [sys.executable, "-c", SERVICE, str(self.port), str(self.stuck)]
-        self.process = ManagedProcess(name="sink-0", command=command, log=folder / "sink-0.log", stop_timeout_s=5)
+        self.process = ManagedProcess(name="sink-0", command=command, log=folder / "sink-0.log", stop_timeout_s=60)
         self.child = Child("sink-0", ProcessUnit(self.process), 0)
         self.hangs = Hangs(self.supervisor, {"sink-0": self.url}, self.said.append, clock=lambda: self.now_s)
+        self._wait_for_an_answer(PATIENCE_S)
+
+    def _wait_for_an_answer(self, seconds: float) -> None:
+        self.hangs._scraper._client.timeout = httpx.Timeout(seconds)
+
+    def freeze(self) -> None:
+        """Let it answer nothing, for which nobody need wait long."""
+        self._wait_for_an_answer(0.2)
+        os.kill(self.process.pid or 0, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, and wait for its answer for as long as a crowded machine takes."""
+        self._wait_for_an_answer(PATIENCE_S)
+        os.kill(self.process.pid or 0, signal.SIGCONT)
+        self.answers()
 
     def start(self) -> None:
         self.supervisor.start(self.child)
@@ -57,7 +74,7 @@ class World:
         scraper.close()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, self.process.log_tail()
             time.sleep(0.02)
@@ -91,24 +108,24 @@ def test_who_answers_is_left_alone(world: World) -> None:
 
 def test_a_frozen_one_is_ended_after_the_time_that_a_loop_may_take(world: World) -> None:
     assert world.look() == 1
-    os.kill(world.process.pid or 0, signal.SIGSTOP)
+    world.freeze()
     assert world.look(LIVE_WITHIN_S - 1) == 1
     assert world.look(ASK_EVERY_S) == 2
     assert world.said == [
         "sink-0 has not answered for 189 s: ended; nothing is lost",
         "sink-0 ended by signal 9; starting it again in 0.5 s",
     ]
+    world._wait_for_an_answer(PATIENCE_S)
     assert world.look() == 2
 
 
 def test_one_that_goes_on_in_time_is_left_alone(world: World) -> None:
     assert world.look() == 1
-    os.kill(world.process.pid or 0, signal.SIGSTOP)
+    world.freeze()
     assert world.look(LIVE_WITHIN_S - 1) == 1
-    os.kill(world.process.pid or 0, signal.SIGCONT)
-    world.answers()
+    world.thaw()
     assert world.look() == 1
-    os.kill(world.process.pid or 0, signal.SIGSTOP)
+    world.freeze()
     assert world.look(LIVE_WITHIN_S - 1) == 1
     assert world.said == []
 

@@ -29,7 +29,7 @@ def test_only_json_objects_of_a_log_are_read() -> None:
 def child(tmp_path: Path, said: str) -> Child:
     process = ManagedProcess(name="ingest-a", command=["printf", "%s", said], log=tmp_path / "ingest-a.log")
     process.start()
-    process.wait(10)
+    process.wait(60)
     return Child("ingest-a", ProcessUnit(process), 0)
 
 

@@ -77,7 +77,7 @@ def supervisor(said: list[str], clock: Clock) -> Iterator[Supervisor]:
 def make(tmp_path: Path) -> Make:
     def make_child(name: str, code: str, stage: int = 0, *, may_end: bool = False, stopping: str = "stopping") -> Child:
         log = tmp_path / f"{name}.log"
-        process = ManagedProcess(name=name, command=[sys.executable, "-u", "-c", code], log=log, stop_timeout_s=5)
+        process = ManagedProcess(name=name, command=[sys.executable, "-u", "-c", code], log=log, stop_timeout_s=60)
         return Child(name, ProcessUnit(process), stage, may_end=may_end, stopping=stopping)
 
     return make_child
@@ -87,7 +87,7 @@ SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -36,7 +36,7 @@ def units() -> Iterator[list[ProcessUnit]]:
         unit.kill()
 
 
-def start(units: list[ProcessUnit], log: Path, code: str, stop_timeout_s: float = 5.0) -> ProcessUnit:
+def start(units: list[ProcessUnit], log: Path, code: str, stop_timeout_s: float = 60.0) -> ProcessUnit:
     process = ManagedProcess(name="p", command=[sys.executable, "-c", code], log=log, stop_timeout_s=stop_timeout_s)
     unit = ProcessUnit(process)
     units.append(unit)
@@ -46,7 +46,7 @@ def start(units: list[ProcessUnit], log: Path, code: str, stop_timeout_s: float 
 
 
 def until_up(unit: ProcessUnit) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "up" not in unit.log_tail(1):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
 from k2_core.breaker import BreakerState, CircuitBreaker
@@ -22,6 +24,8 @@ from support.tls import self_signed
 
 STREAMS = "/stream?streams=btcusdt@trade"
 ENDLESS = SyntheticSource(("BTCUSDT",), rate=500)
+NEVER_S = 60.0
+"""Longer than a machine stands still: none of these connections is silent."""
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -45,7 +49,10 @@ class Collected:
 
 
 def feed(
-    url: str, handler: Callable[[Sequence[bytes], int], None], ca_file: Path | None = None, stale_after_s: float = 0.6
+    url: str,
+    handler: Callable[[Sequence[bytes], int], None],
+    ca_file: Path | None = None,
+    stale_after_s: float = NEVER_S,
 ) -> Feed:
     config = FeedConfig(url, ca_file, stale_after_s, first_backoff_s=0.01, longest_backoff_s=0.05)
     return Feed(config, handler, CircuitBreaker("venue", failure_threshold=3, cooldown_s=0.1), clock_ns=lambda: 42)
@@ -113,7 +120,7 @@ def test_it_comes_back_after_the_venue_drops_it() -> None:
 def test_a_silent_connection_is_replaced() -> None:
     async def test() -> None:
         async with Exchange(ExchangeConfig(ENDLESS)) as exchange:
-            one = feed(exchange.websocket_url + "/ws", Collected())
+            one = feed(exchange.websocket_url + "/ws", Collected(), stale_after_s=0.3)
             async with running(one):
                 await until(lambda: one.connections >= 2)
 
@@ -121,12 +128,35 @@ def test_a_silent_connection_is_replaced() -> None:
 
 
 def test_pings_are_answered_and_keep_a_quiet_connection() -> None:
+    """So many on one connection that it would have been replaced twice; where this machine stands still one may be."""
+    answered = 0
+
+    async def ping(connection: ServerConnection) -> None:
+        nonlocal answered
+        with suppress(ConnectionClosed):
+            for number in range(20):
+                await (await connection.ping())
+                answered = max(answered, number + 1)
+                await asyncio.sleep(0.1)
+        await connection.wait_closed()
+
     async def test() -> None:
-        limits = Limits(ping_interval_s=0.25, pong_timeout_s=0.6)
-        async with Exchange(ExchangeConfig(ENDLESS, limits=limits)) as exchange:
-            one = feed(exchange.websocket_url + "/ws", Collected(), stale_after_s=1.0)
+        async with serve(ping, "127.0.0.1", 0, ping_interval=None) as server:
+            one = feed(f"ws://127.0.0.1:{_port(server)}/", Collected(), stale_after_s=0.9)
             async with running(one):
-                await asyncio.sleep(2.2)
+                await until(lambda: answered == 20)
+
+    run(test)
+
+
+def test_a_paused_connection_is_not_silent() -> None:
+    async def test() -> None:
+        async with Exchange(ExchangeConfig(ENDLESS)) as exchange:
+            one = feed(exchange.websocket_url + STREAMS, Collected(), stale_after_s=0.3)
+            one.pause()
+            async with running(one):
+                await until(lambda: one.connected)
+                await asyncio.sleep(0.8)  # a stall makes this longer, and a paused connection no more silent
                 assert (one.connected, one.connections) == (True, 1)
 
     run(test)
@@ -142,9 +172,8 @@ def test_pause_holds_the_venue_back_and_loses_nothing() -> None:
             one.pause()
             task = asyncio.create_task(one.run(always))
             await until(lambda: one.connected)
-            await asyncio.sleep(0.2)
             held = len(got.messages)
-            await asyncio.sleep(0.8)  # longer than stale_after_s: a paused feed is not silent
+            await asyncio.sleep(0.5)  # what comes all the same comes in a moment
             assert len(got.messages) == held < 200_000
             assert not exchange.finished.is_set()
             one.resume()
@@ -195,16 +224,23 @@ def _port(server: Server) -> int:
     return int(next(iter(server.sockets)).getsockname()[1])
 
 
+@contextmanager
+def refusing() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else is given meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 def test_refused_connections_open_the_breaker_and_back_off() -> None:
     async def test() -> None:
-        async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
-            port = _port(server)
         breaker = CircuitBreaker("venue", failure_threshold=2, cooldown_s=60)
-        config = FeedConfig(f"ws://127.0.0.1:{port}/", first_backoff_s=0.01, longest_backoff_s=0.02)
-        one = Feed(config, Collected(), breaker)
-        async with running(one):
-            await until(lambda: breaker.state is BreakerState.OPEN)
-            await asyncio.sleep(0.1)
+        with refusing() as port:
+            config = FeedConfig(f"ws://127.0.0.1:{port}/", first_backoff_s=0.01, longest_backoff_s=0.02)
+            one = Feed(config, Collected(), breaker)
+            async with running(one):
+                await until(lambda: breaker.state is BreakerState.OPEN)
+                await asyncio.sleep(0.1)
         assert one.connections == 0
 
     run(test)
@@ -255,14 +291,13 @@ def test_waits_double_up_to_their_bound() -> None:
 
 def test_a_fault_elsewhere_ends_the_run_whatever_it_is_doing() -> None:
     async def test() -> None:
-        async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
-            port = _port(server)
-        one = feed(f"ws://127.0.0.1:{port}/", Collected())
-        task = asyncio.create_task(one.run())
-        await asyncio.sleep(0.05)
-        one.fail(KafkaUnavailableError("gone"))
-        with pytest.raises(KafkaUnavailableError, match="gone"):
-            await task
+        with refusing() as port:
+            one = feed(f"ws://127.0.0.1:{port}/", Collected())
+            task = asyncio.create_task(one.run())
+            await asyncio.sleep(0.05)
+            one.fail(KafkaUnavailableError("gone"))
+            with pytest.raises(KafkaUnavailableError, match="gone"):
+                await task
 
     run(test)
 

@@ -193,7 +193,7 @@ def check_all_written_once_or_told(workspace: Workspace, streams: dict[str, Any]
 def test_a_dropped_connection_is_replaced_and_the_gap_is_counted(workspace: Workspace) -> None:
     limits = Limits(connection_lifetime_s=1.0)
     began_s = time.time()
-    with running_exchange(ExchangeConfig(source(8_000, rate=2_000), limits=limits)) as exchange:
+    with running_exchange(ExchangeConfig(source(10**9, rate=2_000), limits=limits)) as exchange:
         process = workspace.start(exchange)
         wait_until(lambda: process.metric("k2_ingest_connections_total") >= 2, "a second connection")
         wait_until(lambda: process.metric("k2_ingest_sequence_missing") > 0, "a gap")
@@ -202,6 +202,7 @@ def test_a_dropped_connection_is_replaced_and_the_gap_is_counted(workspace: Work
         heard_s = process.metric("k2_ingest_last_message_timestamp_seconds")
         assert began_s < heard_s < time.time()
         wait_until(lambda: process.metric("k2_ingest_last_message_timestamp_seconds") > heard_s, "a later message")
+        process.terminate()
         assert process.wait() == 0
         missing = sum(len(range(line["first_id"], line["last_id"] + 1)) for line in process.said("trades are missing"))
         status = exchange_status(exchange)["streams"].values()
@@ -266,17 +267,22 @@ def exchange_gone(environment: dict[str, str]) -> Any:
 def test_a_broker_that_goes_away_costs_nothing(tmp_path: Path) -> None:
     with LocalKafka(tmp_path / "kafka") as broker:
         workspace = Workspace(broker.bootstrap_servers, tmp_path)
-        with running_exchange(ExchangeConfig(source(10_000, rate=2_000))) as exchange:
+        with running_exchange(ExchangeConfig(source(10**9, rate=2_000))) as exchange:
             process = workspace.start(exchange)
             wait_until(lambda: process.metric("k2_ingest_records_acknowledged_total") > 1_000, "1,000 acknowledged")
             broker.stop()
             process.wait_said("no kafka broker answers")
             assert process.health().status_code == httpx.codes.SERVICE_UNAVAILABLE
             broker.start()
+            process.wait_said("kafka answers again")
+            process.terminate()
             assert process.wait() == 0
         assert len(process.said("no kafka broker answers")) == 1
         assert len(process.said("kafka answers again")) == 1
-        assert set(stored(workspace.rows().to_pylist())) == made(10_000)
+        [last] = process.said("all is in the log")
+        rows = workspace.rows().to_pylist()
+        assert len(rows) == last["received"]
+        assert set(stored(rows)) == made(len(rows))
 
 
 @pytest.mark.faults

@@ -44,7 +44,7 @@ def test_pipelines_come_and_go_and_each_wakes_its_own(installed: ControlPlaneHan
             registry=made, settings=settings(60), standalone=True, namespaces=[namespace], stop_flag=stop
         )
         task = asyncio.get_running_loop().create_task(working)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             body = plain_body()
             body["metadata"] = {"name": "crypto"}
             await kubectl("apply", "-f", "-", stdin=json.dumps(body))

@@ -53,5 +53,5 @@ def test_an_api_server_that_does_not_answer_is_3(control_plane: ControlPlaneHand
 def test_sigterm_is_0(operated: Operated) -> None:
     process = operated.start()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     assert '"message": "stopped"' in operated.log()

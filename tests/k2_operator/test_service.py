@@ -29,7 +29,7 @@ class TestLiveness:
         operated.wait(lambda: operated.phase() == "Pending", "a reconcile")
         assert operated.probe("livez") == 200
         wire.hold()
-        operated.wait(lambda: operated.probe("livez") == 503, "a word about it", 3 * 2 + 4)
+        operated.wait(lambda: operated.probe("livez") == 503, "a word about it")
         assert "no answer for" in operated.complaint("livez")
         assert operated.metrics()["k2_operator_watch_age_seconds"] > 0
         wire.release()
@@ -45,7 +45,7 @@ class TestLiveness:
         operated.wait(lambda: operated.phase("first"), "a watch of pipelines")
         wire.hold("up")  # events still arrive, writes do not
         operated.apply()
-        operated.wait(lambda: operated.probe("livez") == 503, "a word about it", 1 + 4)
+        operated.wait(lambda: operated.probe("livez") == 503, "a word about it")
         assert "found a reconcile that takes" in operated.complaint("livez")
         assert "no answer for" not in operated.complaint("livez")
         wire.release()
@@ -59,5 +59,5 @@ class TestStop:
         process = operated.launch()
         operated.wait(lambda: operated.probe("readyz") == 503, "an operator that waits for its API server")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
         assert '"message": "stopped"' in operated.log()

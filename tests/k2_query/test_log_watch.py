@@ -63,7 +63,13 @@ def test_questions_at_once_share_requests(world: World, monkeypatch: pytest.Monk
     with watching(world.admin, world.topic) as watch:
         asked(watch)
         requests.clear()
-        threads = [threading.Thread(target=lambda: asked(watch)) for _ in range(20)]
+        together = threading.Barrier(20)
+
+        def ask() -> None:
+            together.wait()
+            asked(watch)
+
+        threads = [threading.Thread(target=ask) for _ in range(20)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -53,7 +53,8 @@ def running(environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen
 def port_of(child: subprocess.Popen[bytes], log: Path) -> int:
     def listening() -> int | None:
         assert child.poll() is None, log.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+        whole = log.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in whole if line.startswith("{")]
         return next((int(line["port"]) for line in lines if line["message"] == "listening"), None)
 
     found = wait_until(listening, "the port", timeout_s=60)

@@ -43,9 +43,9 @@ def waiting(request_ends: threading.Event, seen: list[str]) -> Callable[[Budget]
 
 def test_a_result_comes_back() -> None:
     async def ask() -> int:
-        return await runner.run(request_of(iter([])), lambda budget: int(budget.remaining_s > 4))
+        return await runner.run(request_of(iter([])), lambda budget: int(budget.remaining_s > 40))
 
-    with closing(Runner(1, timeout_s=5)) as runner:
+    with closing(Runner(1, timeout_s=60)) as runner:
         assert asyncio.run(ask()) == 1
 
 
@@ -53,7 +53,7 @@ def test_an_error_comes_back_too() -> None:
     def fail(_: Budget) -> int:
         raise ZeroDivisionError
 
-    with closing(Runner(1, timeout_s=5)) as runner, pytest.raises(ZeroDivisionError):
+    with closing(Runner(1, timeout_s=60)) as runner, pytest.raises(ZeroDivisionError):
         asyncio.run(runner.run(request_of(iter([])), fail))
 
 

@@ -88,7 +88,7 @@ def test_begins_where_the_lake_ends_and_follows(world: World, at: LogPartition) 
         world.produce(make_records("BTCUSDT", 10, 5, BASE))
         assert followed.store.wait_for({at: Offset(15)}, 20)
         assert followed.tail.problem is None
-        assert followed.tail.silent_s < 5
+        wait_until(lambda: followed.tail.silent_s < 5, "a sign of life")
     assert followed.tail.problem == "the tail's thread is not running"
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import time
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from k2_core.codec import BatchDecoder
+from k2_core.policy.classes import Priority
 from k2_core.records import TRADES
+from k2_core.schemas import PackagedSchemas
 from k2_core.state import LedgerEntry
-from k2_core.types import Offset, Partition, TopicName
-from k2_sink.batch import Batch
+from k2_core.types import Level, Offset, Partition, Symbol, TopicId, TopicName
+from k2_sink.batch import Batch, Chunk
 from k2_sink.dedup import SeenIds
+from k2_sink.deferral import Deferring, KeyClasses
 from k2_sink.metrics import SinkMetrics
 
 
@@ -76,3 +81,19 @@ def test_where_a_sink_stands_is_shown() -> None:
     metrics.show_raw({})
     metrics.show(batch, {}, 0, now_ms=65_000)
     assert (shown("raw_files"), shown("raw_oldest_seconds")) == (0, 0)
+
+
+def test_what_is_put_off_in_hand_is_owed_as_well() -> None:
+    registry = CollectorRegistry()
+    metrics = SinkMetrics(registry)
+    at, topic = Partition(0), TopicName("t")
+    batch = Batch(TRADES, SeenIds())
+    entry = LedgerEntry(topic, at, Offset(0), Offset(9), ("A",), 2, "", 3, 0, oldest_ms=5_000)
+    batch.start_at((topic, at), Offset(20), (entry,))
+    keys: list[bytes | None] = [b"LOWUSDT"] * 4
+    places = np.full(4, at, dtype=np.int64), np.arange(20, 24, dtype=np.int64)
+    chunk = Chunk(topic, list(keys), *places, keys=keys, first_ms={at: 5_000})
+    deferring = Deferring(Level.GRACEFUL, KeyClasses({Symbol("LOWUSDT"): Priority.LOW}), 1_000)
+    batch.add(chunk, BatchDecoder(TRADES, PackagedSchemas().by_id), TopicId("id"), lambda rows: rows, deferring)
+    metrics.show(batch, {}, 0, now_ms=65_000)
+    assert registry.get_sample_value("k2_sink_ledger_open_records") == 3 + 4

@@ -13,7 +13,7 @@ from k2_operator.metrics import OperatorMetrics
 from k2_operator.transport import WatchSigns, credentials, open_session
 
 Found = TypeVar("Found")
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 90.0
 CLOSING_S: Final = 0.1
 """TLS connections end a moment after their session was closed."""
 

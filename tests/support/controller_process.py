@@ -28,7 +28,7 @@ class Controller:
 
     def figure(self, name: str) -> float:
         """Return one of its figures; it must be there, as its absence is not a 0."""
-        if (found := figure_in(httpx.get(f"{self.url}/metrics").text, name)) is None:
+        if (found := figure_in(httpx.get(f"{self.url}/metrics", timeout=PATIENCE_S).text, name)) is None:
             raise SetupError(f"the controller has no figure {name}, expected one")
         return found
 

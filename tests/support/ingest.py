@@ -57,7 +57,7 @@ def running_exchange(config: ExchangeConfig) -> Iterator[Exchange]:
 
 def exchange_status(exchange: Exchange) -> Any:
     """The exchange's own account of what it sent."""
-    return httpx.get(f"{exchange.rest_url}/k2/status").json()
+    return httpx.get(f"{exchange.rest_url}/k2/status", timeout=PATIENCE_S).json()
 
 
 class IngestProcess:
@@ -92,11 +92,8 @@ class IngestProcess:
 
     def metric(self, name: str) -> float:
         """The sum of a series over its labels."""
-        port = self.wait_said("ingest runs")["metrics_port"]
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        return sum(
-            float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith((name + " ", name + "{"))
-        )
+        lines = self.get("metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + " ", name + "{")))
 
     def health(self) -> httpx.Response:
         """The health page."""
@@ -104,7 +101,8 @@ class IngestProcess:
 
     def get(self, page: str) -> httpx.Response:
         """A page of its metrics port."""
-        return httpx.get(f"http://127.0.0.1:{self.wait_said('ingest runs')['metrics_port']}/{page}")
+        port = self.wait_said("ingest runs")["metrics_port"]
+        return httpx.get(f"http://127.0.0.1:{port}/{page}", timeout=PATIENCE_S)
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for its end; returns the exit code."""

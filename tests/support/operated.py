@@ -23,7 +23,7 @@ from k2_cli.stack.ports import find_free
 from support.cluster import ControlPlaneHandle
 
 ROOT: Final = Path(__file__).parents[2]
-PATIENCE_S: Final = 45.0
+PATIENCE_S: Final = 90.0
 Found = TypeVar("Found")
 
 
@@ -105,7 +105,7 @@ class Operated:
     def probe(self, name: str) -> int:
         """Status of a probe, 0 without an answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=PATIENCE_S) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -115,14 +115,14 @@ class Operated:
     def complaint(self, probe: str) -> str:
         """What a probe that is not content says, "" if it is."""
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{probe}", timeout=5).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{probe}", timeout=PATIENCE_S).close()
         except urllib.error.HTTPError as error:
             return error.read().decode()
         return ""
 
     def metrics(self) -> dict[str, float]:
         """The operator's figures by name with labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE_S) as answer:
             text = answer.read().decode()
         found = re.findall(r"^(k2_\S+) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}

@@ -73,7 +73,7 @@ class SinkProcess:
     def get(self, path: str) -> httpx.Response:
         """Ask its health server."""
         self.wait_said("sink ready")
-        return httpx.get(f"http://127.0.0.1:{self.said('sink ready')[0]['metrics_port']}{path}")
+        return httpx.get(f"http://127.0.0.1:{self.said('sink ready')[0]['metrics_port']}{path}", timeout=PATIENCE_S)
 
     def metric(self, name: str) -> float:
         """Return the sum of a series over its labels."""

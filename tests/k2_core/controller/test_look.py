@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from k2_core.errors import KafkaUnavailableError
 from k2_core.sink_report import SinkReport
 from k2_core.types import Offset, Partition, TopicId
 from support.controlled import PATIENCE_S, World
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -50,13 +52,15 @@ def test_positions_and_ages_of_what_is_behind(world: World, looker: Looker) -> N
     world.commit({0: 2, 1: 4}, CommitSignal(datetime.now(UTC) - timedelta(seconds=50), None))
     world.commit({2: 0}, CommitSignal(datetime.now(UTC) + timedelta(seconds=50), None))  # by a clock that is ahead
     found = looker.look()
+    since_s = time.time() - now_ms / 1000  # what passed meanwhile, on a crowded machine seconds
     zero, one, two = found.partitions
     assert (zero.unread, zero.uncommitted) == (5, 8)
     assert (one.unread, one.uncommitted, two.unread) == (0, 0, 0)
-    assert zero.unread_age_s == pytest.approx(10, abs=5)
-    assert zero.uncommitted_age_s == pytest.approx(60, abs=5)
+    assert 10 <= (zero.unread_age_s or 0) <= 10 + since_s
+    assert 60 <= (zero.uncommitted_age_s or 0) <= 60 + since_s
     assert (one.unread_age_s, one.uncommitted_age_s) == (0.0, 0.0)
-    assert [one.committed_age_s for one in found.partitions] == [pytest.approx(50, abs=5)] * 2 + [0.0]
+    assert all(50 <= (one.committed_age_s or 0) <= 50 + since_s for one in found.partitions[:2])
+    assert two.committed_age_s == 0.0
     assert found.reports == {"sink-0/1": told}
 
 
@@ -93,7 +97,7 @@ def test_who_is_in_the_group(world: World, looker: Looker) -> None:
     assert total(found.partitions).unread == 0
     member.close()
     world.members.clear()
-    assert looker.look().members == 0
+    wait_until(lambda: looker.look().members == 0, "an empty group")
 
 
 def test_how_long_the_log_keeps_a_record(world: World) -> None:
@@ -101,14 +105,16 @@ def test_how_long_the_log_keeps_a_record(world: World) -> None:
     entry = ConfigEntry("retention.ms", "7200000", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, world.topic, incremental_configs=[entry])
     admin.incremental_alter_configs([resource])[resource].result(PATIENCE_S)
-    looker = Looker(world.settings, world.pipeline)
-    assert looker.look().retention_s == 7200.0
-    looker.close()
+    wait_until(lambda: retention_s(world) == 7200.0, "the broker to hear of it")
     entry.value = "-1"
     admin.incremental_alter_configs([resource])[resource].result(PATIENCE_S)
-    looker = Looker(world.settings, world.pipeline)
-    assert looker.look().retention_s is None
-    looker.close()
+    wait_until(lambda: retention_s(world) is None, "the broker to hear of it")
+
+
+def retention_s(world: World) -> float | None:
+    """What one who looks for the first time finds."""
+    with closing(Looker(world.settings, world.pipeline)) as looker:
+        return looker.look().retention_s
 
 
 def test_a_kafka_that_is_away_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
