@@ -36,15 +36,15 @@ CONFIG = PolicyConfig(
 
 
 @pytest.fixture
-def controllers(world: World) -> Iterator[Callable[[], Controller]]:
+def controllers(world: World) -> Iterator[Callable[..., Controller]]:
     """Make controllers; they are closed with the test."""
     made: list[Controller] = []
 
-    def make() -> Controller:
+    def make(config: PolicyConfig = CONFIG) -> Controller:
         looker = Looker(world.settings, world.pipeline)
         reader = ControlReader(world.settings, world.pipeline.control_name, world.control)
         writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
-        made.append(Controller(CONFIG, looker, reader, writer))
+        made.append(Controller(config, looker, reader, writer))
         return made[-1]
 
     yield make
@@ -110,6 +110,13 @@ def test_a_memory_that_cannot_be_read_leaves_the_level_at_work(
 ) -> None:
     writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
     writer.memory({"policy": {"format": 99}})
+    writer.command(Command(Level.AGGRESSIVE, "FirstCrossing", datetime.now(UTC)))
+    tell(world, 0)
+    assert controllers().tick(ONE_SINK).decision.level.applied is Level.AGGRESSIVE
+
+
+def test_a_memory_that_is_missing_leaves_the_level_at_work(world: World, controllers: Callable[[], Controller]) -> None:
+    writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
     writer.command(Command(Level.AGGRESSIVE, "FirstCrossing", datetime.now(UTC)))
     tell(world, 0)
     assert controllers().tick(ONE_SINK).decision.level.applied is Level.AGGRESSIVE
@@ -330,3 +337,109 @@ def test_other_settings_count_from_the_next_turn_on(world: World, controllers: C
     controller.configure(PolicyConfig())
     tick = controller.tick(ONE_SINK)
     assert (tick.decision.level.applied, tick.told) == (Level.NORMAL, True)
+
+
+class TestNothingSaid:
+    """The control topic is there and holds nothing of the pipeline: it is new, or what was said is gone."""
+
+    def test_the_level_that_sinks_keep_is_taken_over_and_left_one_at_a_time(
+        self, world: World, controllers: Callable[..., Controller], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tell(world, 0, level=Level.GRACEFUL)
+        controller = controllers()
+        assert "control topic: holds no level, what sinks keep is taken over" in caplog.messages
+        tick = controller.tick(ONE_SINK)
+        level = tick.decision.level
+        assert (level.applied, level.why, tick.told) == (Level.GRACEFUL, Reason.TAKEN_OVER, True)
+        assert level.held_by == (Reason.METRICS_MISSING,)
+        view = said(world)
+        assert view.command is not None
+        assert (view.command.level, view.command.reason) == (Level.GRACEFUL, "TakenOver")
+        assert view.memory is not None
+        assert view.memory["decision"]["level"]["why"] == "TakenOver"
+        tick = controller.tick(ONE_SINK)  # calm by now, and for less than the dwell
+        level = tick.decision.level
+        assert (level.applied, level.why, level.held_by) == (Level.GRACEFUL, Reason.TAKEN_OVER, (Reason.DWELL_DOWN,))
+        path = []
+
+        def recovered() -> bool:
+            tell(world, 0, level=Level.GRACEFUL)
+            found = controller.tick(ONE_SINK).decision.level
+            path.append((found.applied, found.why))
+            return found.applied is Level.NORMAL
+
+        wait_until(recovered, "level 0")
+        assert (Level.GRACEFUL, Reason.STEADY) not in path
+        assert [one for one in path if one[1] is Reason.RECOVERED] == [
+            (Level.SOFT, Reason.RECOVERED),
+            (Level.NORMAL, Reason.RECOVERED),
+        ]
+
+    def test_another_one_goes_on_from_what_was_taken_over(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        tell(world, 0, level=Level.GRACEFUL)
+        controllers().tick(ONE_SINK)
+        tell(world, 0)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
+
+    def test_a_topic_that_was_deleted_while_no_controller_ran(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        first = controllers()
+        tell(world, 0)
+        first.tick(ONE_SINK)
+        tell(world, 0, failing=True)
+        level = first.tick(ONE_SINK).decision.level.applied
+        assert level is Level.CIRCUIT_BREAK
+        delete_control(world)
+        tell(world, 0, level=level)
+        assert controllers().tick(ONE_SINK).decision.level.applied is level
+        command = said(world).command
+        assert command is not None
+        assert (command.level, command.reason) == (level, "TakenOver")
+
+    def test_a_memory_that_cannot_be_read_does_as_if_there_were_none(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        ControlWriter(world.settings, world.pipeline.control_name, world.control).memory({"policy": {"format": 99}})
+        tell(world, 0, level=Level.GRACEFUL)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
+
+    def test_a_pipeline_without_sinks_begins_at_0(self, controllers: Callable[..., Controller]) -> None:
+        level = controllers().tick(ONE_SINK).decision.level
+        assert (level.applied, level.why) == (Level.NORMAL, Reason.METRICS_MISSING)
+
+    def test_what_a_sink_raised_by_itself_is_not_taken_over(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        tell(world, 0, own_level=Level.AGGRESSIVE)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.NORMAL
+
+    def test_what_a_sink_said_that_is_gone_is_not_taken_over(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        gone = SinkReport("sink-0/1", datetime.now(UTC) - timedelta(seconds=6), Level.GRACEFUL)
+        world.read({0: 0}, gone)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.NORMAL
+
+    def test_it_does_not_begin_while_a_sink_is_silent(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        sink = world.join()
+        for age_s in (10, 0):
+            spoke_at = datetime.now(UTC) - timedelta(seconds=age_s)
+            world.position(sink, {0: 0, 1: 0, 2: 0}, SinkReport("pod/1/ab", spoke_at, Level.GRACEFUL, memory_ratio=0.1))
+            if age_s:
+                with pytest.raises(KafkaUnavailableError, match="of silence"):
+                    controllers()
+                assert said(world).command is None
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
+
+    @pytest.mark.parametrize("mode", [Mode.RECOMMEND, Mode.OFF])
+    def test_where_no_level_is_told_none_is_taken_over(
+        self, world: World, controllers: Callable[..., Controller], mode: Mode
+    ) -> None:
+        tell(world, 0, level=Level.GRACEFUL)
+        level = controllers(PolicyConfig(replace(CONFIG.degradation, mode=mode))).tick(ONE_SINK).decision.level
+        assert (level.applied, level.recommended) == (Level.NORMAL, Level.NORMAL)
