@@ -161,6 +161,7 @@ class Controller:
         try:
             if self._reader.missing:
                 self._writer.make_again()
+                self._reader.look_again()  # else the next turn finds it missing still, and says all of it once more
             for override in self._reader.view.overrides:
                 self._writer.override(override)
         except K2Error as error:  # services keep what they were told; the next turn tries again

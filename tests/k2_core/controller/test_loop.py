@@ -268,6 +268,23 @@ def test_what_was_deleted_with_the_topic_is_said_again_at_the_level_that_was(
     wait_until(lambda: controller.tick(ONE_SINK).told is False and controller.trouble is None, "calm")
 
 
+def test_what_was_deleted_with_the_topic_is_said_again_once(
+    world: World,
+    controllers: Callable[[], Controller],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(control_log, "RETRY_S", 5.0)  # longer than a turn
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    delete_control(world)
+    wait_until(lambda: controller.tick(ONE_SINK).told, "a controller that tells again")
+    wait_until(lambda: controller.tick(ONE_SINK).told is False and controller.trouble is None, "calm")
+    assert caplog.messages.count("control topic: restored") == 1
+
+
 def test_a_topic_that_may_not_be_made_again_is_said_and_the_controller_goes_on(
     world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
