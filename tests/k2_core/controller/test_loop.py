@@ -242,12 +242,13 @@ def test_an_override_is_shown(world: World, controllers: Callable[[], Controller
 
 
 def test_what_was_deleted_with_the_topic_is_said_again_at_the_level_that_was(
-    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+    world: World, controllers: Callable[..., Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Services keep their level by themselves; one that starts now is to find it, and with it what people decided."""
     monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.0)
     monkeypatch.setattr(control_log, "RETRY_S", 0.0)
-    controller, now = controllers(), datetime.now(UTC)
+    config = PolicyConfig(replace(CONFIG.degradation, dwell_down_s=600))  # else a trial may come before the end of this
+    controller, now = controllers(config), datetime.now(UTC)
     tell(world, 0)
     controller.tick(ONE_SINK)
     tell(world, 0, failing=True)
