@@ -401,6 +401,11 @@ class TestNothingSaid:
         tell(world, 0)
         assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
 
+    def test_a_reason_of_its_own_goes_before_it(self, world: World, controllers: Callable[..., Controller]) -> None:
+        tell(world, 0, level=Level.SOFT)
+        level = controllers().tick(replace(ONE_SINK, stopping=True)).decision.level
+        assert (level.applied, level.why) == (Level.SOFT, Reason.STOPPING)
+
     def test_a_topic_that_was_deleted_while_no_controller_ran(
         self, world: World, controllers: Callable[..., Controller]
     ) -> None:
