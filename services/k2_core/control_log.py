@@ -91,6 +91,10 @@ class ControlLog:
         known = (view := self._views.get(pipeline)) is not None and view.command is not None
         return known and self._all_read and pipeline not in self._stands
 
+    def look_again(self) -> None:
+        """Ask at the next poll whether the topic is there, as it was made again; until then it counts as missing."""
+        self._assign_at_s = time.monotonic()
+
     def poll(self, timeout_s: float) -> None:
         """Take in what there is within a time; nothing if another thread does so already and goes on for longer."""
         began_s = time.monotonic()

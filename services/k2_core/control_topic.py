@@ -179,6 +179,10 @@ class ControlReader:
         """Whether the command that was read last is in the topic no more."""
         return self._log.lost(self._pipeline)
 
+    def look_again(self) -> None:
+        """Ask at the next poll whether the topic is there, as it was made again; until then it counts as missing."""
+        self._log.look_again()
+
     def poll(self, timeout_s: float) -> None:
         """Take in what there is within a time."""
         self._log.poll(timeout_s)

@@ -25,7 +25,8 @@ class SinkReport:
     Args:
         sink: Names the process: another one of the same name begins its counts anew.
         at: UTC.
-        level: At which it works.
+        level: That the newest command it knows says; it works at this or at its own, whichever is greater, unless a
+            person has overridden the command.
         own_level: To which it has raised itself, or NORMAL.
         accepted: Records that it has read and taken in since it started.
         shed: Records that it has read and only entered in the ledger since it started.

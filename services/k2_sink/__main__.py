@@ -26,6 +26,7 @@ from k2_core.runtime import tune_for_batches
 from k2_core.schemas import schema_source
 from k2_core.spec import Pipeline, load_pipeline
 from k2_core.tables import open_catalog
+from k2_core.types import Level
 from k2_sink.commit import Owner, TableWriter
 from k2_sink.metrics import SinkMetrics
 from k2_sink.parts import Parts
@@ -119,6 +120,10 @@ def _controlled(parts: Parts, follower: ControlFollower) -> Parts:
     spec = parts.pipeline.spec
     own = OwnLevel(policy_config(spec).degradation)
 
+    def commanded() -> Level:
+        command = follower.command()
+        return Level.NORMAL if command is None else command.level
+
     def commit_interval_s() -> float | None:
         command = follower.command()
         return None if command is None else command.commit_interval_s
@@ -129,7 +134,7 @@ def _controlled(parts: Parts, follower: ControlFollower) -> Parts:
         priorities=priorities(spec),
         drain_records_per_s=spec.degradation.drain_records_per_second,
         commit_interval_s=commit_interval_s,
-        telling=Telling(own.level),
+        telling=Telling(own.level, commanded=commanded),
     )
 
 

@@ -173,7 +173,7 @@ class Sink:
 
     def _tell(self) -> None:
         telling, batch, later, size = self._parts.telling, self._batch, self._precedence.later, self._source.size
-        self._reader.write_offsets(batch.positions(), lambda: telling.report(self._level, batch.ledger(), later, size))
+        self._reader.write_offsets(batch.positions(), lambda: telling.report(batch.ledger(), later, size))
 
     def _add(self, batch: Batch, chunk: Chunk, deferring: Deferring | None = None) -> None:
         with self._parts.metrics.stage("decode"):

@@ -46,6 +46,7 @@ class Telling:
         shed: Records read and only entered in the ledger so far.
         failing: Whether the last commit that was tried failed.
         clock: Monotonic, seconds.
+        commanded: The level of the newest command that the process knows, NORMAL before any.
     """
 
     own_level: Callable[[], Level] = lambda: Level.NORMAL
@@ -56,6 +57,7 @@ class Telling:
     shed: int = 0
     failing: bool = False
     clock: Callable[[], float] = time.monotonic
+    commanded: Callable[[], Level] = lambda: Level.NORMAL
     _read_at: float | None = None
     _commits_s: deque[float] = field(default_factory=lambda: deque(maxlen=2))
     _stands: list[tuple[float, float]] = field(default_factory=list)
@@ -89,11 +91,10 @@ class Telling:
         self.accepted += records - deferred
         self.shed += deferred
 
-    def report(self, level: Level, owed: Iterable[LedgerEntry], waiting: int = 0, size: SizeWatch | None = None) -> str:
+    def report(self, owed: Iterable[LedgerEntry], waiting: int = 0, size: SizeWatch | None = None) -> str:
         """Return the report as it is written.
 
         Args:
-            level: At which the sink works.
             owed: Open ledger entries of its partitions.
             waiting: Unread records of those of which everything waits.
             size: Of the logs.
@@ -105,7 +106,7 @@ class Telling:
         return SinkReport(
             sink=self.name,
             at=now,
-            level=level,
+            level=self.commanded(),
             own_level=self.own_level(),
             accepted=self.accepted,
             shed=self.shed,

@@ -11,8 +11,10 @@ from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack import ports
 from k2_core.control import CONTROL_TOPIC
+from k2_core.sink_report import SinkReport
+from k2_core.types import Level
 from support.records import encode, make_trades
-from support.sink import SinkProcess, SinkWorkspace
+from support.sink import NAME, SinkProcess, SinkWorkspace
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -82,6 +84,23 @@ def test_a_control_topic_that_is_deleted_is_said_and_the_level_stays(work: SinkW
     work.set_level(1)
     wait_until(lambda: sink.metric("k2_degradation_level") == 1, "the next level")
     wait_until(lambda: sink.get("/health").status_code == 200, "a sink at ease again")
+
+
+def test_what_it_was_commanded_is_told_apart_from_what_it_raised_itself_to(work: SinkWorkspace) -> None:
+    levels = {"soft": {"enterMemoryRatio": 0.001}}  # any process has more
+    work.spec = {"degradation": {"mode": "Auto", "levels": levels}}
+    sink = work.start()
+
+    def told() -> set[tuple[Level, Level]]:
+        signals = work.admin.group_signals(f"k2.{work.namespace}.{NAME}.sink", work.topic)
+        reports = [SinkReport.parse(text) for _, text in signals.values()]
+        return {(one.level, one.own_level) for one in reports if one is not None}
+
+    wait_until(lambda: told() == {(Level.NORMAL, Level.SOFT)}, "a level of its own")
+    assert sink.metric("k2_degradation_level") == 1
+    work.set_level(2)
+    wait_until(lambda: told() == {(Level.GRACEFUL, Level.SOFT)}, "the commanded level")
+    assert sink.metric("k2_degradation_level") == 2
 
 
 def test_without_a_controller_a_control_topic_is_not_asked_for(work: SinkWorkspace) -> None:

@@ -29,7 +29,7 @@ ENTRY = LedgerEntry(
 
 
 def telling() -> Telling:
-    return Telling(lambda: Level.SOFT, "sink", lambda: 0.25, lambda: AT)
+    return Telling(lambda: Level.SOFT, "sink", lambda: 0.25, lambda: AT, commanded=lambda: Level.GRACEFUL)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Clock:
 
 
 def told_by(one: Telling) -> SinkReport:
-    found = SinkReport.parse(one.report(Level.NORMAL, []))
+    found = SinkReport.parse(one.report([]))
     assert found is not None
     return found
 
@@ -52,7 +52,7 @@ def test_what_was_read_and_what_of_it_was_shed() -> None:
     told.read(50, 30)
     told.failing = True
     told.committed(1.5)
-    assert SinkReport.parse(told.report(Level.GRACEFUL, [], 7)) == SinkReport(
+    assert SinkReport.parse(told.report([], 7)) == SinkReport(
         "sink", AT, Level.GRACEFUL, Level.SOFT, 120, 30, 0.25, failing=True, commit_s=1.5, standing_s=0, waiting=7
     )
 
@@ -106,7 +106,7 @@ def test_a_read_that_fails_ends_too() -> None:
 
 def test_what_is_owed_and_since_when() -> None:
     later = replace(ENTRY, start=Offset(90), end=Offset(99), records=2, oldest_ms=int(AT.timestamp() * 1000))
-    found = SinkReport.parse(telling().report(Level.NORMAL, [later, ENTRY]))
+    found = SinkReport.parse(telling().report([later, ENTRY]))
     assert found is not None
     assert (found.deferred, found.oldest_deferred_at) == (32, OLDEST)
 
@@ -114,7 +114,7 @@ def test_what_is_owed_and_since_when() -> None:
 def test_what_raw_files_hold_does_not_grow_old() -> None:
     kept = replace(ENTRY, raw_file="raw", oldest_ms=1)
     for owed, oldest in (([kept, ENTRY], OLDEST), ([kept], AT), ([], None)):
-        found = SinkReport.parse(telling().report(Level.AGGRESSIVE, owed))
+        found = SinkReport.parse(telling().report(owed))
         assert found is not None
         assert (found.deferred, found.oldest_deferred_at) == (30 * len(owed), oldest)
 
@@ -122,7 +122,7 @@ def test_what_raw_files_hold_does_not_grow_old() -> None:
 def test_each_process_is_another_sink_and_knows_its_memory() -> None:
     one, two = Telling(), Telling()
     assert one.name != two.name
-    found = SinkReport.parse(one.report(Level.NORMAL, []))
+    found = SinkReport.parse(one.report([]))
     assert found is not None
     assert found.memory_ratio is not None
     assert 0 < found.memory_ratio < 1

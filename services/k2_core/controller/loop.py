@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from k2_core.clock import utc_now
 from k2_core.control import Command, Override
 from k2_core.control_topic import ControlReader, ControlWriter
+from k2_core.controller.kept import kept_level
 from k2_core.controller.look import Look, Looker
 from k2_core.controller.shown import document
 from k2_core.controller.sight import Executor, observe
@@ -24,7 +25,8 @@ from k2_core.policy.decision import Decision, PolicyState, step
 from k2_core.policy.degradation import LevelState
 from k2_core.policy.memory import from_dict, to_dict
 from k2_core.policy.observation import Observation
-from k2_core.policy.thresholds import PolicyConfig
+from k2_core.policy.reasons import Reason
+from k2_core.policy.thresholds import Mode, PolicyConfig
 from k2_core.types import Level
 
 REMEMBER_EVERY_S: Final = 10.0
@@ -63,7 +65,8 @@ class Controller:
         now: UTC.
 
     Raises:
-        KafkaUnavailableError: What was said before cannot be read: to start without it would change levels.
+        KafkaUnavailableError: What was said before cannot be read, or nothing was and sinks do not say what they keep:
+            to start without it would change levels.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Controller:
         self._watch = StallWatch()
         self._remembered_at: datetime | None = None
         self._told: tuple[object, ...] | None = None
+        self._taken_over: Level | None = None
         self._state = self._restored()
         self._remembered_sinks = self._state.scaling.target
         self.refused: str | None = None
@@ -94,14 +98,22 @@ class Controller:
         view = self._reader.read_all()
         if view.command is not None:
             self._told = _essence(view.command)
-        if view.memory is None:
-            return PolicyState()
-        try:
-            return from_dict(view.memory["policy"])
-        except (StateError, KeyError) as error:
-            level = Level.NORMAL if view.command is None else view.command.level
-            _log.warning("memory: begins anew at the level at work", extra={"error": str(error), "level": int(level)})
-            return PolicyState(level=LevelState(level))
+        if view.memory is not None:
+            try:
+                return from_dict(view.memory["policy"])
+            except (StateError, KeyError) as error:
+                _log.warning("memory: begins anew at the level at work", extra={"error": str(error)})
+        return PolicyState(level=LevelState(self._kept() if view.command is None else view.command.level))
+
+    def _kept(self) -> Level:
+        """Return the level that sinks keep of what stood in the control topic, if they are told levels at all."""
+        if self._config.degradation.mode is not Mode.AUTO:
+            return Level.NORMAL
+        level = kept_level(self._looker.look())
+        if level is not Level.NORMAL:
+            _log.warning("control topic: holds no level, what sinks keep is taken over", extra={"level": int(level)})
+            self._taken_over = level
+        return level
 
     @property
     def asked_for(self) -> int | None:
@@ -126,6 +138,7 @@ class Controller:
         self._last = look
         now = self._now()
         self._state, decision = step(self._config, self._state, observation, now.timestamp())
+        decision = self._explained(decision)
         told = self._tell(decision, now, sound=sound)
         if sound:  # else each try to write would hold up the next look
             # A number of sinks that whoever runs them takes up and a new controller does not know would be taken back.
@@ -148,6 +161,7 @@ class Controller:
         try:
             if self._reader.missing:
                 self._writer.make_again()
+                self._reader.look_again()  # else the next turn finds it missing still, and says all of it once more
             for override in self._reader.view.overrides:
                 self._writer.override(override)
         except K2Error as error:  # services keep what they were told; the next turn tries again
@@ -164,6 +178,15 @@ class Controller:
         except KafkaUnavailableError as error:  # nothing is known, so everything is held
             _log.warning("look: everything is held", extra={"error": str(error)})
             return None
+
+    def _explained(self, decision: Decision) -> Decision:
+        """Say of a level that was taken over that it was, for as long as nothing else is the reason."""
+        level = decision.level
+        if level.applied is not self._taken_over:
+            self._taken_over = None
+        elif level.why in {Reason.STEADY, Reason.METRICS_MISSING}:
+            return replace(decision, level=replace(level, why=Reason.TAKEN_OVER))
+        return decision
 
     def _tell(self, decision: Decision, now: datetime, *, sound: bool) -> bool:
         command = Command(

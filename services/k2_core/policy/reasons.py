@@ -29,6 +29,8 @@ class Reason(enum.StrEnum):
     PROBE_FAILED = "ProbeFailed"
     RECOVERED = "Recovered"
     """All signals stayed below their exits for the dwell: one level down."""
+    TAKEN_OVER = "TakenOver"
+    """The control topic held no level: it is the one that sinks keep."""
 
     DWELL_UP = "DwellUp"
     DWELL_DOWN = "DwellDown"

@@ -36,15 +36,15 @@ CONFIG = PolicyConfig(
 
 
 @pytest.fixture
-def controllers(world: World) -> Iterator[Callable[[], Controller]]:
+def controllers(world: World) -> Iterator[Callable[..., Controller]]:
     """Make controllers; they are closed with the test."""
     made: list[Controller] = []
 
-    def make() -> Controller:
+    def make(config: PolicyConfig = CONFIG) -> Controller:
         looker = Looker(world.settings, world.pipeline)
         reader = ControlReader(world.settings, world.pipeline.control_name, world.control)
         writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
-        made.append(Controller(CONFIG, looker, reader, writer))
+        made.append(Controller(config, looker, reader, writer))
         return made[-1]
 
     yield make
@@ -110,6 +110,13 @@ def test_a_memory_that_cannot_be_read_leaves_the_level_at_work(
 ) -> None:
     writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
     writer.memory({"policy": {"format": 99}})
+    writer.command(Command(Level.AGGRESSIVE, "FirstCrossing", datetime.now(UTC)))
+    tell(world, 0)
+    assert controllers().tick(ONE_SINK).decision.level.applied is Level.AGGRESSIVE
+
+
+def test_a_memory_that_is_missing_leaves_the_level_at_work(world: World, controllers: Callable[[], Controller]) -> None:
+    writer = ControlWriter(world.settings, world.pipeline.control_name, world.control)
     writer.command(Command(Level.AGGRESSIVE, "FirstCrossing", datetime.now(UTC)))
     tell(world, 0)
     assert controllers().tick(ONE_SINK).decision.level.applied is Level.AGGRESSIVE
@@ -235,12 +242,13 @@ def test_an_override_is_shown(world: World, controllers: Callable[[], Controller
 
 
 def test_what_was_deleted_with_the_topic_is_said_again_at_the_level_that_was(
-    world: World, controllers: Callable[[], Controller], monkeypatch: pytest.MonkeyPatch
+    world: World, controllers: Callable[..., Controller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Services keep their level by themselves; one that starts now is to find it, and with it what people decided."""
     monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.0)
     monkeypatch.setattr(control_log, "RETRY_S", 0.0)
-    controller, now = controllers(), datetime.now(UTC)
+    config = PolicyConfig(replace(CONFIG.degradation, dwell_down_s=600))  # else a trial may come before the end of this
+    controller, now = controllers(config), datetime.now(UTC)
     tell(world, 0)
     controller.tick(ONE_SINK)
     tell(world, 0, failing=True)
@@ -259,6 +267,23 @@ def test_what_was_deleted_with_the_topic_is_said_again_at_the_level_that_was(
     assert view.memory is not None
     assert view.memory["decision"]["level"]["applied"] == 4
     wait_until(lambda: controller.tick(ONE_SINK).told is False and controller.trouble is None, "calm")
+
+
+def test_what_was_deleted_with_the_topic_is_said_again_once(
+    world: World,
+    controllers: Callable[[], Controller],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(control_log, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(control_log, "RETRY_S", 5.0)  # longer than a turn
+    controller = controllers()
+    tell(world, 0)
+    controller.tick(ONE_SINK)
+    delete_control(world)
+    wait_until(lambda: controller.tick(ONE_SINK).told, "a controller that tells again")
+    wait_until(lambda: controller.tick(ONE_SINK).told is False and controller.trouble is None, "calm")
+    assert caplog.messages.count("control topic: restored") == 1
 
 
 def test_a_topic_that_may_not_be_made_again_is_said_and_the_controller_goes_on(
@@ -330,3 +355,114 @@ def test_other_settings_count_from_the_next_turn_on(world: World, controllers: C
     controller.configure(PolicyConfig())
     tick = controller.tick(ONE_SINK)
     assert (tick.decision.level.applied, tick.told) == (Level.NORMAL, True)
+
+
+class TestNothingSaid:
+    """The control topic is there and holds nothing of the pipeline: it is new, or what was said is gone."""
+
+    def test_the_level_that_sinks_keep_is_taken_over_and_left_one_at_a_time(
+        self, world: World, controllers: Callable[..., Controller], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        tell(world, 0, level=Level.GRACEFUL)
+        controller = controllers()
+        assert "control topic: holds no level, what sinks keep is taken over" in caplog.messages
+        tick = controller.tick(ONE_SINK)
+        level = tick.decision.level
+        assert (level.applied, level.why, tick.told) == (Level.GRACEFUL, Reason.TAKEN_OVER, True)
+        assert level.held_by == (Reason.METRICS_MISSING,)
+        view = said(world)
+        assert view.command is not None
+        assert (view.command.level, view.command.reason) == (Level.GRACEFUL, "TakenOver")
+        assert view.memory is not None
+        assert view.memory["decision"]["level"]["why"] == "TakenOver"
+        tick = controller.tick(ONE_SINK)  # calm by now, and for less than the dwell
+        level = tick.decision.level
+        assert (level.applied, level.why, level.held_by) == (Level.GRACEFUL, Reason.TAKEN_OVER, (Reason.DWELL_DOWN,))
+        path = []
+
+        def recovered() -> bool:
+            tell(world, 0, level=Level.GRACEFUL)
+            found = controller.tick(ONE_SINK).decision.level
+            path.append((found.applied, found.why))
+            return found.applied is Level.NORMAL
+
+        wait_until(recovered, "level 0")
+        assert (Level.GRACEFUL, Reason.STEADY) not in path
+        assert [one for one in path if one[1] is Reason.RECOVERED] == [
+            (Level.SOFT, Reason.RECOVERED),
+            (Level.NORMAL, Reason.RECOVERED),
+        ]
+
+    def test_another_one_goes_on_from_what_was_taken_over(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        tell(world, 0, level=Level.GRACEFUL)
+        controllers().tick(ONE_SINK)
+        tell(world, 0)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
+
+    def test_a_reason_of_its_own_goes_before_it(self, world: World, controllers: Callable[..., Controller]) -> None:
+        tell(world, 0, level=Level.SOFT)
+        level = controllers().tick(replace(ONE_SINK, stopping=True)).decision.level
+        assert (level.applied, level.why) == (Level.SOFT, Reason.STOPPING)
+
+    def test_a_topic_that_was_deleted_while_no_controller_ran(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        first = controllers()
+        tell(world, 0)
+        first.tick(ONE_SINK)
+        tell(world, 0, failing=True)
+        level = first.tick(ONE_SINK).decision.level.applied
+        assert level is Level.CIRCUIT_BREAK
+        delete_control(world)
+        tell(world, 0, level=level)
+        assert controllers().tick(ONE_SINK).decision.level.applied is level
+        command = said(world).command
+        assert command is not None
+        assert (command.level, command.reason) == (level, "TakenOver")
+
+    def test_a_memory_that_cannot_be_read_does_as_if_there_were_none(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        ControlWriter(world.settings, world.pipeline.control_name, world.control).memory({"policy": {"format": 99}})
+        tell(world, 0, level=Level.GRACEFUL)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
+
+    def test_a_pipeline_without_sinks_begins_at_0(self, controllers: Callable[..., Controller]) -> None:
+        level = controllers().tick(ONE_SINK).decision.level
+        assert (level.applied, level.why) == (Level.NORMAL, Reason.METRICS_MISSING)
+
+    def test_what_a_sink_raised_by_itself_is_not_taken_over(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        tell(world, 0, own_level=Level.AGGRESSIVE)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.NORMAL
+
+    def test_what_a_sink_said_that_is_gone_is_not_taken_over(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        gone = SinkReport("sink-0/1", datetime.now(UTC) - timedelta(seconds=6), Level.GRACEFUL)
+        world.read({0: 0}, gone)
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.NORMAL
+
+    def test_it_does_not_begin_while_a_sink_is_silent(
+        self, world: World, controllers: Callable[..., Controller]
+    ) -> None:
+        sink = world.join()
+        for age_s in (10, 0):
+            spoke_at = datetime.now(UTC) - timedelta(seconds=age_s)
+            world.position(sink, {0: 0, 1: 0, 2: 0}, SinkReport("pod/1/ab", spoke_at, Level.GRACEFUL, memory_ratio=0.1))
+            if age_s:
+                with pytest.raises(KafkaUnavailableError, match="of silence"):
+                    controllers()
+                assert said(world).command is None
+        assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
+
+    @pytest.mark.parametrize("mode", [Mode.RECOMMEND, Mode.OFF])
+    def test_where_no_level_is_told_none_is_taken_over(
+        self, world: World, controllers: Callable[..., Controller], mode: Mode
+    ) -> None:
+        tell(world, 0, level=Level.GRACEFUL)
+        level = controllers(PolicyConfig(replace(CONFIG.degradation, mode=mode))).tick(ONE_SINK).decision.level
+        assert (level.applied, level.recommended) == (Level.NORMAL, Level.NORMAL)
