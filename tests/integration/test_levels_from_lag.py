@@ -124,5 +124,5 @@ def test_a_slow_sink_drives_it_through_all_levels_and_back(start: Callable[..., 
     assert all(before - after == 1 for before, after in seen if after < before), seen
     assert {(3, 2), (2, 1), (1, 0)} <= set(seen), seen
     assert scrapes.unbalanced == []
-    assert scrapes.balanced > 50
+    assert scrapes.balanced > 10
     assert "deferred" in scrapes.accounts

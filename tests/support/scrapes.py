@@ -63,13 +63,15 @@ def scraping(urls: Callable[[], Mapping[str, str]]) -> Iterator[Scrapes]:
     over, scrapes = threading.Event(), Scrapes()
 
     def run() -> None:
-        while not over.wait(EVERY_S):
-            for url in urls().values():
-                try:
-                    answer = httpx.get(f"{url}/metrics", timeout=1)
-                except httpx.HTTPError:
-                    continue
-                scrapes.take(answer.text)
+        # Not from the environment, which the test's own thread may change while this one reads it.
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            while not over.wait(EVERY_S):
+                for url in urls().values():
+                    try:
+                        answer = client.get(f"{url}/metrics")
+                    except httpx.HTTPError:
+                        continue
+                    scrapes.take(answer.text)
 
     thread = threading.Thread(target=run)
     thread.start()
