@@ -57,7 +57,12 @@ def _serve(settings: ServiceSettings) -> int:
     started: list[Controller] = []
     checks = {"control": lambda: started[0].trouble if started else STARTING}
     with HealthServer(settings.listen_host, settings.metrics_port, registry, checks, live={"loop": heart.check}):
-        controller = _start(settings, pipeline, stop)
+        try:
+            controller = _start(settings, pipeline, stop)
+        except RetryableError:
+            if not stop.is_set():
+                raise
+            return ExitStatus.DRAINED  # nothing was decided that is to be taken back
         started.append(controller)
         _log.info("deciding")
         try:

@@ -53,7 +53,7 @@ def settle(
         left = sum(owing.values())
         if left and not said:
             said = True
-            say(f"bringing in {left:,} records that levels put off (Ctrl-C again kills; they are kept)")
+            say(f"bringing in {left:,} records that levels put off, or may yet (Ctrl-C again kills; they are kept)")
         ask_again = left or (silent and now_s < heard_s + SILENCE_S)
         if not ask_again or now_s >= began_s + PATIENCE_S:
             return left

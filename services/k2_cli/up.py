@@ -218,7 +218,7 @@ class Session:
         elif clean and not self._owed:
             output.say(_ALL_COMMITTED)
         elif clean:
-            output.say(f"stopped; {self._owed:,} records are owed to the table: {_KEPT}")
+            output.say(f"stopped; {self._owed:,} records are owed to the table, or were when last seen: {_KEPT}")
         return ExitCode.OK if clean else ExitCode.NOT_WELL
 
     def _once(self, captured: Captured | None) -> tuple[Account | LoadAccount, Verdict | LoadAccount]:

@@ -27,7 +27,7 @@ from k2_query.segments import TailStore, TailView, Window
 ENDS_PATIENCE_S: Final = 1.0
 """Kafka answers in 2 ms, on a crowded machine once in a while in 500; one that takes longer than this is away."""
 ENDS_PATIENCE_WHILE_AWAY_S: Final = 0.05
-"""Once it is known to be away, for those who come after."""
+"""Once it is known to be away, or somebody has waited in vain, for those who come after."""
 TAIL_PATIENCE_S: Final = 1.0
 """The tail is a few milliseconds behind, likewise; what it has not read by then is said to be missing."""
 TAIL_PATIENCE_WHILE_BEHIND_S: Final = 0.25
@@ -115,7 +115,8 @@ class HybridReader:
 
     def _bounds(self, head: LakeHead, budget: Budget) -> tuple[LogBounds, tuple[Missing, ...]]:
         """Return the log's bounds, and what is missing because Kafka did not say where it ends."""
-        patience_s = ENDS_PATIENCE_WHILE_AWAY_S if self.watch.problem else ENDS_PATIENCE_S
+        away = self.watch.problem is not None or self.watch.is_late
+        patience_s = ENDS_PATIENCE_WHILE_AWAY_S if away else ENDS_PATIENCE_S
         sighting = self.watch.ask(min(patience_s, budget.remaining_s))
         if sighting is not None:
             return sighting.bounds, ()

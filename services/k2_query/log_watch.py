@@ -58,6 +58,8 @@ class LogWatch:
         self._described: LogBounds | None = None
         self._latest: Sighting | None = None
         self._problem: str | None = "Kafka has not been asked yet"
+        self.is_late = False
+        """Whether somebody has asked in vain since Kafka answered last."""
         self._threads = [
             threading.Thread(target=self._describe_for_ever, name="log-topics", daemon=True),
             threading.Thread(target=self._look_for_ever, name="log-ends", daemon=True),
@@ -95,7 +97,10 @@ class LogWatch:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._stopping or self._seen_since(called_at), timeout_s)
             self._askers -= 1
-            return self._latest if self._seen_since(called_at) else None
+            if self._seen_since(called_at):
+                return self._latest
+            self.is_late = True
+            return None
 
     def _seen_since(self, moment: float) -> bool:
         return self._latest is not None and self._latest.asked_at >= moment
@@ -121,7 +126,7 @@ class LogWatch:
         }
         with self._changed:
             self._latest = Sighting(LogBounds(described.cluster_id, topics), asked_at)
-            self._problem = None
+            self._problem, self.is_late = None, False
             self._changed.notify_all()
 
     def _describe_for_ever(self) -> None:

@@ -47,7 +47,7 @@ class SinkMetrics:
             registry=registry,
         )
         self.unread = gauge("unread_lag_records", "Offsets between the read position and the end, owned partitions")
-        self.uncommitted = gauge("uncommitted_records", "Offsets read and not yet in a confirmed commit")
+        self.uncommitted = gauge("uncommitted_records", "Rows in hand that no confirmed commit holds")
         self.partitions = gauge("owned_partitions", "Partitions that this sink owns")
         self.newest = gauge("newest_committed_timestamp_seconds", "event_time of the newest committed row")
         self.deferred = counter("deferred_records_total", "Records that confirmed commits put off, into the ledger")

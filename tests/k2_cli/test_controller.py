@@ -178,6 +178,14 @@ def test_wrong_settings_are_2(running: Running) -> None:
     assert "Traceback" not in running.log
 
 
+def test_told_to_stop_while_kafka_is_away_it_ends_well(running: Running) -> None:
+    process = running.start(K2_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    wait_until(lambda: "start: will be tried again" in running.log, "the first try to fail")
+    process.terminate()
+    assert process.wait(PATIENCE_S) == 0
+    assert "Traceback" not in running.log
+
+
 def test_a_kafka_that_is_away_is_asked_again_until_it_is_told_to_stop(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,8 @@ def test_an_answer_is_never_older_than_its_question(world: World) -> None:
     topic_id = world.create_topic()
     with watching(world.admin, world.topic) as watch:
         wait_until(lambda: world.topic in asked(watch).bounds.topics, "the topic")
+        assert watch.ask(0) is None  # nobody answers at once
+        wait_until(lambda: not watch.is_late, "the watch to look by itself")
         for number in range(20):
             [placed] = world.produce(make_records("BTCUSDT", number, 1, BASE))
             started = time.monotonic()
@@ -83,6 +85,8 @@ def test_a_topic_may_come_later(world: World) -> None:
         assert asked(watch).bounds.topics == {}
         world.create_topic()
         wait_until(lambda: world.topic in asked(watch).bounds.topics, "the topic")
+        assert watch.ask(0) is None  # nobody answers at once
+        wait_until(lambda: not watch.is_late, "the watch to look by itself")
 
 
 def test_a_broker_that_is_away_costs_no_more_than_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +94,9 @@ def test_a_broker_that_is_away_costs_no_more_than_the_patience(monkeypatch: pyte
     admin = KafkaAdmin(QuerySettings(kafka_bootstrap_servers="127.0.0.1:1"))
     with watching(admin, "none") as watch:
         started = time.monotonic()
+        assert not watch.is_late
         assert watch.ask(0.05) is None
+        assert watch.is_late
         assert time.monotonic() - started < 5
         wait_until(lambda: watch.problem and "expected an answer from Kafka" in watch.problem, "the problem")
         assert watch.latest is None

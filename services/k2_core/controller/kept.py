@@ -27,15 +27,16 @@ def kept_level(look: Look) -> Level:
         look: With the reports of sinks, fresh or not.
 
     Raises:
-        KafkaUnavailableError: A sink is in the group that spoke a moment ago and is silent now, as during a commit: it
-            is not known what it keeps.
+        KafkaUnavailableError: A sink that was commanded a higher level a moment ago is silent now, as during a commit,
+            and a member of the group may be it: it is not known what it keeps.
     """
     fresh = [report for report in look.reports.values() if report.fresh(look.at)]
-    ages_s = [(look.at - report.at).total_seconds() for report in look.reports.values()]
+    kept = max((report.level for report in fresh), default=Level.NORMAL)
+    ages_s = [(look.at - report.at).total_seconds() for report in look.reports.values() if report.level > kept]
     silent_s = min((age_s for age_s in ages_s if FRESH_S <= age_s < WAIT_FOR_S), default=None)
     if silent_s is not None and look.members > len(fresh):
         raise KafkaUnavailableError(
             f"level that sinks keep: found {silent_s:.0f} s of silence of one, expected its word each second; "
             "the control topic holds no level"
         )
-    return max((report.level for report in fresh), default=Level.NORMAL)
+    return kept

@@ -36,6 +36,10 @@ def look(*reports: SinkReport, members: int = 1) -> Look:
         pytest.param(look(report(Level.GRACEFUL, FRESH_S), members=0), Level.NORMAL, id="gone"),
         pytest.param(look(report(Level.SOFT), report(Level.AGGRESSIVE, FRESH_S)), Level.SOFT, id="one of them gone"),
         pytest.param(look(report(Level.GRACEFUL, WAIT_FOR_S)), Level.NORMAL, id="hangs"),
+        pytest.param(look(report(Level.NORMAL, FRESH_S)), Level.NORMAL, id="silent, at level 0"),
+        pytest.param(
+            look(report(Level.SOFT, FRESH_S), report(Level.GRACEFUL), members=2), Level.GRACEFUL, id="no higher"
+        ),
     ],
 )
 def test_what_sinks_keep(seen: Look, expected: Level) -> None:

@@ -59,9 +59,11 @@ def said(world: World) -> ControlView:
     return view
 
 
-def tell(world: World, position: int, **more: object) -> None:
+def tell(world: World, position: int, ahead_s: float = 0.0, **more: object) -> None:
+    """Say what a sink does; `ahead_s` if it is to count as fresh for as long as the test takes to come to it."""
     now = datetime.now(UTC)
-    world.read({0: position}, SinkReport("sink-0/1", now, memory_ratio=0.1, commit_s=0.1, **more))  # type: ignore[arg-type]
+    at = now + timedelta(seconds=ahead_s)
+    world.read({0: position}, SinkReport("sink-0/1", at, memory_ratio=0.1, commit_s=0.1, **more))  # type: ignore[arg-type]
     world.commit({0: position}, CommitSignal(now, None))
 
 
@@ -363,7 +365,7 @@ class TestNothingSaid:
     def test_the_level_that_sinks_keep_is_taken_over_and_left_one_at_a_time(
         self, world: World, controllers: Callable[..., Controller], caplog: pytest.LogCaptureFixture
     ) -> None:
-        tell(world, 0, level=Level.GRACEFUL)
+        tell(world, 0, 60, level=Level.GRACEFUL)
         controller = controllers()
         assert "control topic: holds no level, what sinks keep is taken over" in caplog.messages
         tick = controller.tick(ONE_SINK)
@@ -396,13 +398,13 @@ class TestNothingSaid:
     def test_another_one_goes_on_from_what_was_taken_over(
         self, world: World, controllers: Callable[..., Controller]
     ) -> None:
-        tell(world, 0, level=Level.GRACEFUL)
+        tell(world, 0, 60, level=Level.GRACEFUL)
         controllers().tick(ONE_SINK)
         tell(world, 0)
         assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
 
     def test_a_reason_of_its_own_goes_before_it(self, world: World, controllers: Callable[..., Controller]) -> None:
-        tell(world, 0, level=Level.SOFT)
+        tell(world, 0, 60, level=Level.SOFT)
         level = controllers().tick(replace(ONE_SINK, stopping=True)).decision.level
         assert (level.applied, level.why) == (Level.SOFT, Reason.STOPPING)
 
@@ -416,7 +418,7 @@ class TestNothingSaid:
         level = first.tick(ONE_SINK).decision.level.applied
         assert level is Level.CIRCUIT_BREAK
         delete_control(world)
-        tell(world, 0, level=level)
+        tell(world, 0, 60, level=level)
         assert controllers().tick(ONE_SINK).decision.level.applied is level
         command = said(world).command
         assert command is not None
@@ -426,7 +428,7 @@ class TestNothingSaid:
         self, world: World, controllers: Callable[..., Controller]
     ) -> None:
         ControlWriter(world.settings, world.pipeline.control_name, world.control).memory({"policy": {"format": 99}})
-        tell(world, 0, level=Level.GRACEFUL)
+        tell(world, 0, 60, level=Level.GRACEFUL)
         assert controllers().tick(ONE_SINK).decision.level.applied is Level.GRACEFUL
 
     def test_a_pipeline_without_sinks_begins_at_0(self, controllers: Callable[..., Controller]) -> None:
