@@ -33,7 +33,6 @@ TESTED_ELSEWHERE: Final[Mapping[str, str]] = {
     "k2_ingest/exchange/session.py": "seen over real sockets only, in exchange/test_server.py",
     "k2_core/policy/scaling_state.py": "a record without logic: policy/test_scaling.py and test_memory.py hold it",
     "k2_query/engine.py": "a protocol without logic: test_engine_contract.py holds both engines to it",
-    "k2_query/hybrid.py": "table and log together, over HTTP in test_app.py and with outages in test_runtime.py",
     "k2_query/log_batches.py": "decodes real messages only, in test_tail.py and test_log_reader.py",
     "k2_query/service.py": "what each route answers, over HTTP in test_app.py",
     "k2_cli/lake.py": "reads real tables only, in test_audit.py, test_tables.py and test_verdict.py",

@@ -19,6 +19,7 @@ from k2_query.auth import KEY_HEADER, key_ring
 from k2_query.runner import Runner
 from k2_query.runtime import Runtime
 from k2_query.settings import DEVELOPMENT_KEY, QuerySettings
+from support.query import World
 from support.waiting import wait_until
 
 WAIT_S: Final = 20.0
@@ -117,3 +118,9 @@ def wait_snapshot(api: Api, snapshot_id: int) -> None:
         return head is not None and head.snapshot.id == snapshot_id
 
     wait_until(pinned, f"snapshot {snapshot_id}")
+
+
+def commit(world: World, api: Api, **how: Any) -> None:
+    """Commits as a sink would, and waits until the service has pinned that."""
+    world.commit(**how)
+    wait_snapshot(api, world.head_id())

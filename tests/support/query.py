@@ -65,6 +65,12 @@ def event_time(record: Record) -> datetime:
     return found
 
 
+def ids(records: list[Record], symbol: str = "BTCUSDT") -> list[str]:
+    """The ids of a symbol's records in the order of answers."""
+    ordered = sorted(records, key=lambda one: (event_time(one), one["sequence"]))
+    return [one["message_id"] for one in ordered if one["symbol"] == symbol]
+
+
 @dataclass
 class Logged:
     """A record and where it is in the log."""
