@@ -17,6 +17,7 @@ import typer
 
 from k2_cli import output, pipelines, settling, source
 from k2_cli.continuation import next_ids
+from k2_cli.ending import KEPT, how_it_stands
 from k2_cli.exits import ExitCode
 from k2_cli.folder import DEFAULT_DIR, StateFolder
 from k2_cli.hangs import Hangs
@@ -215,10 +216,8 @@ class Session:
         clean = self._stop(settle=result is None)
         if result is not None:
             clean &= self._tell(*result)
-        elif clean and not self._owed:
-            output.say(_ALL_COMMITTED)
         elif clean:
-            output.say(f"stopped; {self._owed:,} records are owed to the table, or were when last seen: {_KEPT}")
+            output.say(how_it_stands(self._folder, self._owed))
         return ExitCode.OK if clean else ExitCode.NOT_WELL
 
     def _once(self, captured: Captured | None) -> tuple[Account | LoadAccount, Verdict | LoadAccount]:
@@ -367,7 +366,7 @@ class Session:
         self._hangs.close()
         bad = {name: status for name, status in statuses.items() if name not in _ANY_END and status not in _WELL}
         for name, status in bad.items():
-            output.say(f"{name} ended with {status} instead of 0; {_KEPT}")
+            output.say(f"{name} ended with {status} instead of 0; {KEPT}")
         return not bad
 
     def _settle(self) -> int:
@@ -384,7 +383,3 @@ class Session:
 _ANY_END: Final = frozenset({"kafka", "exchange"})
 """A JVM says 143 after SIGTERM; what an exchange says does not matter."""
 _WELL: Final = frozenset({0, None})
-_ALL_COMMITTED: Final = (
-    "stopped; everything received is committed (`k2 audit` proves it, `k2 up` goes on, `k2 reset` removes it)"
-)
-_KEPT: Final = "what Kafka has is kept and committed after the next start"
