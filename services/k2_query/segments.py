@@ -194,15 +194,16 @@ class TailStore:
     def wait_for(self, ends: Mapping[LogPartition, Offset], timeout_s: float) -> bool:
         """Wait until these positions are reached; returns whether they were."""
         with self._changed:
-            if not self._reached(ends):
+            reached = self._reached(ends)
+            if not reached:
                 self._waiting += 1
                 self._changed.notify_all()
                 try:
-                    self._changed.wait_for(lambda: self._reached(ends), timeout_s)
+                    reached = self._changed.wait_for(lambda: self._reached(ends), timeout_s)
                 finally:
                     self._waiting -= 1
-            self.is_behind = not self._reached(ends)
-            return not self.is_behind
+            self.is_behind = not reached
+            return reached
 
     def linger(self, longest_s: float) -> None:
         """Return after a while, or as soon as somebody waits for what comes next; called by whoever appends."""
