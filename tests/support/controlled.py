@@ -6,16 +6,21 @@ import contextlib
 import threading
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from k2_cli.stack.kafka import LocalKafka
 from k2_core.commit_signal import CommitSignal
 from k2_core.config import ServiceSettings
+from k2_core.control import ControlView
+from k2_core.control_topic import ControlReader
+from k2_core.controller.sight import Executor
 from k2_core.errors import KafkaUnavailableError
 from k2_core.kafka import KafkaAdmin
+from k2_core.policy.thresholds import DegradationConfig, Mode, PolicyConfig
 from k2_core.sink_report import SinkReport
 from k2_core.spec import Pipeline, parse_pipeline
 from k2_core.types import Offset, Partition, TopicName
@@ -162,3 +167,29 @@ class FakeSink:
         """Stop reading, and stay a member."""
         self._stop.set()
         self._thread.join()
+
+
+ONE_SINK = Executor(replicas=1)
+CONFIG = PolicyConfig(
+    DegradationConfig(mode=Mode.AUTO, dwell_up_s=1, dwell_down_s=1, position_interval_s=0, in_hand_s=0)
+)
+
+
+def said(world: World) -> ControlView:
+    reader = ControlReader(world.settings, world.pipeline.control_name, world.control)
+    view = reader.read_all()
+    reader.close()
+    return view
+
+
+def tell(world: World, position: int, ahead_s: float = 0.0, **more: object) -> None:
+    """Say what a sink does; `ahead_s` if it is to count as fresh for as long as the test takes to come to it."""
+    now = datetime.now(UTC)
+    at = now + timedelta(seconds=ahead_s)
+    world.read({0: position}, SinkReport("sink-0/1", at, memory_ratio=0.1, commit_s=0.1, **more))  # type: ignore[arg-type]
+    world.commit({0: position}, CommitSignal(now, None))
+
+
+def delete_control(world: World) -> None:
+    client = AdminClient({"bootstrap.servers": world.settings.kafka_bootstrap_servers})
+    client.delete_topics([world.control])[world.control].result(20)
